@@ -1,0 +1,167 @@
+"""The flags of acx_jax.main, and the config that a workdir remembers."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from acx_jax import config as schema
+from acx_jax.errors import UsageError
+from acx_jax.runtime.files import write_json
+
+STAGE_NAMES = ("all", "prepare", "adapt", "embed", "evaluate", "report")
+MEMORY = "config.json"
+
+
+class Request(NamedTuple):
+    """What the command line asks for. config_file None: the one that the workdir remembers."""
+
+    config_file: Path | None
+    overrides: dict[str, str]
+    workdir: Path
+    stage: str
+
+
+def parse(arguments: list[str]) -> Request | None:
+    """Reads the command line; prints the help and returns None for --help. Raises UsageError for anything wrong."""
+    values = _define_flags()
+    overrides, rest = _split_overrides(arguments)
+    try:
+        extra = values(["acx_jax.main", *rest])[1:]
+    except flags.Error as error:
+        raise UsageError(f"{error}; see --help") from None
+    if values.help:
+        print(_help(values))
+        return None
+    if extra:
+        raise UsageError(f"unexpected argument {extra[0]!r}: every setting is given as --name=value; see --help")
+    config_file = Path(values.config) if values.config else None
+    if config_file is None and not values.workdir:
+        raise UsageError("say what to run: --config=configs/demo.py, or --workdir=FOLDER of an earlier run; see --help")
+    workdir = Path(values.workdir) if values.workdir else Path("runs") / config_file.stem
+    return Request(config_file, overrides, workdir, values.stage)
+
+
+def _define_flags() -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", "", "configuration file, such as configs/demo.py", flag_values=values)
+    flags.DEFINE_string("workdir", "", "folder of the run; default runs/<config name>; it remembers its config", flag_values=values)
+    flags.DEFINE_enum("stage", "all", STAGE_NAMES, "bring this stage up to date, and what it needs", flag_values=values)
+    flags.DEFINE_bool("help", False, "show this", flag_values=values)
+    return values
+
+
+def _split_overrides(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Takes --config.a.b=value (or --config.a.b value) out of the arguments."""
+    overrides, rest, pending = {}, [], None
+    for argument in arguments:
+        if pending is not None:
+            overrides[pending], pending = argument, None
+        elif argument.startswith(("--config.", "-config.")):
+            key, equals, value = argument.lstrip("-").removeprefix("config.").partition("=")
+            pending = None if equals else key
+            overrides |= {key: value} if equals else {}
+        else:
+            rest.append(argument)
+    if pending is not None:
+        raise UsageError(f"--config.{pending} has no value: write --config.{pending}=VALUE")
+    return overrides, rest
+
+
+def _help(values: flags.FlagValues) -> str:
+    lines = ["python -m acx_jax.main --config=FILE [--workdir=FOLDER] [--stage=NAME] [--config.a.b=value ...]", ""]
+    lines += [f"  --{name}: {values[name].help}" for name in ("config", "workdir", "stage")]
+    lines += ["", f"stages: {', '.join(STAGE_NAMES)}", "", "settings (default):"]
+    lines += [f"  --config.{key}={setting.default!r}: {setting.doc}; {setting.range}" for key, setting in schema.SCHEMA.items()]
+    return "\n".join(lines)
+
+
+def make_workdir(workdir: Path) -> None:
+    """Creates the folder of the run. Raises UsageError when a file is in its place."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"--workdir={workdir} is a file, or lies below one: name a folder") from None
+
+
+def remembered_config(request: Request) -> ConfigDict:
+    """The validated config of this run; from now on the workdir remembers it.
+
+    With --config its file is read anew and the overrides of earlier runs still hold; without, the remembered values
+    hold. Overrides of this run come on top. Raises UsageError if the workdir was made with a config of another name.
+    """
+    memory = _read_memory(request.workdir / MEMORY)
+    if request.config_file is None:
+        if memory is None:
+            raise UsageError(f"{request.workdir} remembers no config yet: name one with --config=FILE")
+        config = schema.from_flat(memory["values"])
+    else:
+        config = load_config_file(request.config_file)
+        _check_same_config(request, memory, config)
+    earlier = memory["overrides"] if memory else {}
+    overrides = {**earlier, **request.overrides}
+    if "data.root" in request.overrides:  # remembered runs are started from other folders
+        overrides["data.root"] = str(Path(overrides["data.root"]).absolute())
+    config = schema.validate(schema.with_overrides(config, overrides))
+    write_json(request.workdir / MEMORY, {"config": config.name, "overrides": overrides, "values": schema.flatten(config)})
+    return config
+
+
+def _check_same_config(request: Request, memory: dict[str, Any] | None, config: ConfigDict) -> None:
+    if memory is not None and memory["config"] != config.name:
+        raise UsageError(
+            f"{request.workdir} holds a run of the config {memory['config']!r}, and --config={request.config_file} is "
+            f"{config.name!r}: choose another --workdir, or leave --config out to go on with {memory['config']!r}"
+        )
+
+
+def _read_memory(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        memory = json.loads(path.read_text(encoding="utf-8"))
+        return {key: memory[key] for key in ("config", "overrides", "values")}
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} is damaged: delete it and name the config with --config=FILE") from None
+
+
+def load_config_file(path: Path) -> ConfigDict:
+    """Runs the Python file `path` and returns what its get_config() gives, named after the file if it has no name."""
+    if not path.is_file():
+        near = ", ".join(sorted(str(other) for other in path.parent.glob("*.py"))) or "no .py file"
+        raise UsageError(f"--config={path} is no file; {path.parent} has {near}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise UsageError(f"--config={path} cannot be used: {type(error).__name__}: {str(error)[:300]}") from error
+    return _named(config, path)
+
+
+def _named(config: Any, path: Path) -> ConfigDict:
+    if not isinstance(config, ConfigDict):
+        raise UsageError(f"--config={path}: get_config() gave {type(config).__name__}, expected acx_jax.config.default_config() changed")
+    if not config.name:
+        config.name = path.stem
+    return config
+
+
+def explain(error: OSError) -> str:
+    """An operating-system error as one line that says what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    hints = {
+        errno.ENOSPC: "the disk is full: free some space and run the same command, it goes on from here",
+        errno.EDQUOT: "the disk quota is used up: free some space and run the same command, it goes on from here",
+        errno.EROFS: "the folder is on a read-only disk: choose another --workdir",
+        errno.EACCES: "no permission to write or read here: choose another --workdir, or change its permissions",
+        errno.EPERM: "not permitted: choose another --workdir, or change its permissions",
+    }
+    return hints.get(error.errno, str(error.strerror or error)) + where

@@ -1,0 +1,42 @@
+"""Many episodes as one program: each is gathered by index, fitted and scored inside vmap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from acx_jax.contracts import ContextFeatures, Graphs, Support
+from acx_jax.fewshot.learner import Learner
+
+
+def padded_graphs(features: ContextFeatures) -> Graphs:
+    """All segments as graphs of one size, the largest segment's: nodes float32 [S, N, P], mask bool [S, N]."""
+    counts = np.diff(features.offsets)
+    mask = np.arange(counts.max()) < counts[:, None]
+    nodes = np.zeros((*mask.shape, features.vectors.shape[1]), np.float32)
+    nodes[mask] = features.vectors
+    return Graphs(nodes, mask)
+
+
+def class_labels(way: int, each: int) -> np.ndarray:
+    """int32 [way * each]: the labels of class-major episode columns."""
+    return np.repeat(np.arange(way, dtype=np.int32), each)
+
+
+def score_episodes(learner: Learner, *, way: int) -> Callable[..., jax.Array]:
+    """(graphs of all segments, support [E, way * shot], query [E, way * query], keys [E]) -> logits [E, way * query, way].
+
+    A pure function to be jitted or pmapped: a fresh learner is fitted in each episode.
+    """
+
+    def episode(graphs: Graphs, support: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
+        init_key, adapt_key = jax.random.split(key)
+        labels = jnp.asarray(class_labels(way, support.shape[0] // way))
+        known = Support(jax.tree.map(lambda x: x[support], graphs), labels)
+        params = learner.adapt(learner.init(init_key), known, adapt_key)
+        return learner.logits(params, jax.tree.map(lambda x: x[query], graphs))
+
+    return jax.vmap(episode, in_axes=(None, 0, 0, 0))

@@ -1,0 +1,55 @@
+"""Flags and dispatch only: what a run does stands in acx_jax/stages, what can be set in acx_jax/config.py.
+
+    python -m acx_jax.main --config=configs/demo.py --workdir=runs/demo
+    python -m acx_jax.main --workdir=runs/demo --stage=evaluate --config.episodes.shot=1
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from acx_jax import command_line
+from acx_jax.errors import UsageError, WorkError
+from acx_jax.runtime.files import only_one
+from acx_jax.runtime.run_log import RunLog
+
+
+def run(arguments: list[str]) -> None:
+    """Parses, remembers the config in the workdir, and brings the asked stage up to date."""
+    request = command_line.parse(arguments)
+    if request is None:  # help was asked for and given
+        return
+    command_line.make_workdir(request.workdir)
+    with only_one(request.workdir / ".lock") as alone:
+        if not alone:
+            raise UsageError(f"{request.workdir} is in use by another run: wait for it, or choose another --workdir")
+        config = command_line.remembered_config(request)
+        log = RunLog(request.workdir / "log.txt")
+        from acx_jax.stages import pipeline, start  # loads jax: only once the flags are right
+
+        start.announce(config, request.workdir, log)
+        pipeline.bring_up_to_date(request.stage, config=config, workdir=request.workdir, log=log)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage, 130 when interrupted."""
+    try:
+        run(arguments)
+        return 0
+    except UsageError as error:
+        print(f"acx_jax: {error}", file=sys.stderr)
+        return 2
+    except WorkError as error:
+        print(f"acx_jax: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"acx_jax: {command_line.explain(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("acx_jax: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Pure linen modules: encoders of video clips and heads over their features."""

@@ -1,0 +1,127 @@
+"""The meta context perception module (MCPM): a graph over the clips of a segment, classified.
+
+Sun, Zhang, Wen, Shi, Xu, "Anomaly Crossing" (arXiv 2112.06320); its block follows GCNeXt of Xu et al., "G-TAD" (CVPR 2020).
+Padding is invisible: a masked node changes nothing, in the output or in the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from acx_jax.models.neighbours import nearest_neighbours
+
+GROUP_WIDTH = 4  # channels a group of the inner convolutions
+STEM_GROUPS = 4
+
+
+def uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
+    """Uniform in +-1 / sqrt(fan_in), PyTorch's default for weights and biases of linear and convolution layers."""
+    bound = 1 / sqrt(fan_in)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class NodeLinear(nn.Module):
+    """A 1x1 convolution: [..., C] -> [..., features]."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = uniform_fan_in(x.shape[-1])
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        return x @ kernel + self.param("bias", init, (self.features,))
+
+
+class GroupedConv(nn.Module):
+    """A 1-D convolution along the nodes in channel groups, zero padding: [N, C] -> [N, features]; also of edges if taps is 1."""
+
+    features: int
+    groups: int
+    taps: int = 3
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        inputs = x.shape[-1] // self.groups
+        init = uniform_fan_in(self.taps * inputs)
+        kernel = self.param("kernel", init, (self.groups, self.taps * inputs, self.features // self.groups))
+        bias = self.param("bias", init, (self.features,))
+        shifted = [_shift(x, tap - self.taps // 2) for tap in range(self.taps)]
+        grouped = jnp.concatenate([s.reshape(*x.shape[:-1], self.groups, inputs) for s in shifted], axis=-1)
+        return jnp.einsum("...gi,gio->...go", grouped, kernel).reshape(*x.shape[:-1], self.features) + bias
+
+
+def _shift(x: jax.Array, by: int) -> jax.Array:
+    """Row n of the result is row n + by of x, zero beyond the ends."""
+    if by == 0:
+        return x
+    padded = jnp.pad(x, ((max(-by, 0), max(by, 0)), *((0, 0),) * (x.ndim - 1)))
+    return padded[max(by, 0):][: x.shape[0]]
+
+
+class ContextBlock(nn.Module):
+    """Temporal and semantic edges mix the context of the nodes: [N, H], mask [N] -> [N, H]."""
+
+    groups: int = 32
+    neighbours: int = 5
+    scaled_paths: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        temporal, semantic = self._temporal(x, mask), self._semantic(x, mask)
+        if self.scaled_paths:
+            a, b, c = self.param("scales", nn.initializers.ones, (3,))
+            x, temporal, semantic = a * x, b * temporal, c * semantic
+        return nn.relu(x + temporal + semantic) * mask[:, None]
+
+    def _temporal(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        width = self.groups * GROUP_WIDTH
+        hidden = nn.relu(NodeLinear(width, name="temporal_in")(x)) * mask[:, None]
+        hidden = nn.relu(GroupedConv(width, self.groups, name="temporal_conv")(hidden))
+        return NodeLinear(x.shape[-1], name="temporal_out")(hidden)
+
+    def _semantic(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """The layer over concat(neighbour, node) is a sum of two products over nodes, gathered afterwards."""
+        width = self.groups * GROUP_WIDTH
+        init = uniform_fan_in(2 * x.shape[-1])
+        kernel = self.param("semantic_in_kernel", init, (2 * x.shape[-1], width))
+        bias = self.param("semantic_in_bias", init, (width,))
+        of_neighbour, of_node = x @ kernel[: x.shape[-1]], x @ kernel[x.shape[-1]:] + bias
+        indices, valid = nearest_neighbours(jax.lax.stop_gradient(x), mask, k=self.neighbours)
+        picks = jax.nn.one_hot(indices, x.shape[0], dtype=x.dtype)  # a product: gathers and their gradients are slow
+        edges = nn.relu(jnp.einsum("njm,mc->njc", picks, of_neighbour) + of_node[:, None])
+        edges = nn.relu(GroupedConv(width, self.groups, taps=1, name="semantic_group")(edges))
+        edges = NodeLinear(x.shape[-1], name="semantic_out")(edges)
+        edges = jnp.where(valid[..., None], edges, -jnp.inf)
+        return jnp.where(mask[:, None], jnp.max(edges, axis=1), 0.0)
+
+
+class ContextHead(nn.Module):
+    """Segment graphs to class scores: nodes [N, P], mask [N] -> logits [way]. vmap it over segments."""
+
+    way: int = 2
+    hidden: int = 128
+    groups: int = 32
+    neighbours: int = 5
+    blocks: int = 1
+    pool: str = "mean"
+    scaled_paths: bool = False
+
+    @nn.compact
+    def __call__(self, nodes: jax.Array, mask: jax.Array) -> jax.Array:
+        x = nodes * mask[:, None]
+        x = nn.relu(GroupedConv(self.hidden, STEM_GROUPS, name="stem")(x)) * mask[:, None]
+        for i in range(self.blocks):
+            block = ContextBlock(self.groups, self.neighbours, self.scaled_paths, name=f"block{i}")
+            x = block(x, mask)
+        return NodeLinear(self.way, name="classifier")(_pool(x, mask, self.pool))
+
+
+def _pool(x: jax.Array, mask: jax.Array, how: str) -> jax.Array:
+    if how == "max":
+        return jnp.max(jnp.where(mask[:, None], x, -jnp.inf), axis=0)
+    return jnp.sum(x * mask[:, None], axis=0) / jnp.sum(mask)

@@ -1,0 +1,158 @@
+"""3-D convolution over [B, T, H, W, C] arrays, in the layout that the compiler runs fastest.
+
+On GPU and TPU this is `lax.conv_general_dilated` as it stands. On the CPU XLA's 3-D convolution and its filter
+gradient are slow, so there the taps of the kernel are stacked in the channels: the time taps, which leaves a 2-D
+convolution over frames, or all of them, which leaves one matrix product ("im2col", Chellapilla et al. 2006). Which
+program runs is chosen when it is lowered, so an exported program holds the right one for its platform.
+"""
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Size = tuple[int, int, int]
+Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+Array = jax.Array
+
+ONES: Size = (1, 1, 1)
+# Up to this many output positions a frame, stacking all taps costs less than a 2-D convolution gains.
+SMALL_FRAME = 64
+
+# torchvision's kaiming_normal_(mode="fan_out", nonlinearity="relu"): He et al. 2015, equation 14.
+he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def same_padding(size: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]) -> Padding:
+    """TensorFlow's "SAME" padding of (T, H, W) `size`: ceil(size / stride) outputs, the odd element at the end."""
+    totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, window, strides, strict=True)]
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def conv3d(x: Array, kernel: Array, strides: Size = ONES, padding: Padding | Literal["SAME"] = "SAME") -> Array:
+    """Convolves clips with a kernel; reverse-mode differentiable any number of times.
+
+    Args:
+      x: [B, T, H, W, Cin] floating.
+      kernel: [kt, kh, kw, Cin, Cout], of the same dtype.
+      strides: (time, height, width).
+      padding: zeros before and after each of time, height and width, or "SAME" with TensorFlow's meaning.
+    Returns:
+      [B, T', H', W', Cout] with T' = floor((T + lo + hi - kt) / stride) + 1 and so on.
+    Raises:
+      ValueError: the channels of `x` and `kernel` differ, or the kernel is larger than the padded clip.
+    """
+    if x.ndim != 5 or kernel.ndim != 5 or x.shape[-1] != kernel.shape[3]:
+        raise ValueError(f"clips {x.shape} and kernel {kernel.shape} are not [B,T,H,W,Cin] and [kt,kh,kw,Cin,Cout]")
+    if padding == "SAME":
+        padding = same_padding(x.shape[1:4], kernel.shape[:3], strides)
+    if min(_output_size(x.shape[1:4], kernel.shape[:3], strides, padding)) < 1:
+        raise ValueError(f"kernel {kernel.shape} is larger than clips {x.shape} padded by {padding}")
+    return _conv3d(x, kernel, tuple(strides), padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv3d(x: Array, kernel: Array, strides: Size, padding: Padding) -> Array:
+    options = dict(strides=strides, padding=padding)
+    return lax.platform_dependent(x, kernel, cpu=partial(_folded, **options), default=partial(_direct, **options))
+
+
+def _conv3d_forward(x: Array, kernel: Array, strides: Size, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
+    return _conv3d(x, kernel, strides, padding), (x, kernel)
+
+
+def _conv3d_backward(strides: Size, padding: Padding, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    options = dict(strides=strides, padding=padding)
+    return lax.platform_dependent(
+        *saved, dy, cpu=partial(_folded_gradients, **options), default=partial(_direct_gradients, **options))
+
+
+_conv3d.defvjp(_conv3d_forward, _conv3d_backward)
+
+
+def _direct(x: Array, kernel: Array, strides: Size, padding: Padding) -> Array:
+    names = ("NTHWC", "THWIO", "NTHWC")
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=names)
+
+
+def _direct_gradients(x: Array, kernel: Array, dy: Array, strides: Size, padding: Padding) -> tuple[Array, Array]:
+    return jax.vjp(partial(_direct, strides=strides, padding=padding), x, kernel)[1](dy)
+
+
+class _Folding(NamedTuple):
+    """Which taps are stacked in the channels, and which are left to a 2-D convolution (none if both are 1)."""
+
+    window: Size
+    strides: Size
+    rest: Size
+    rest_strides: Size
+
+
+def _choose(window: Size, strides: Size, output: Size) -> _Folding:
+    frame_taps, frame_positions = window[1] * window[2], output[1] * output[2]
+    if frame_taps == 1 or frame_positions <= SMALL_FRAME:
+        return _Folding(window, strides, ONES, ONES)
+    return _Folding((window[0], 1, 1), (strides[0], 1, 1), (1, *window[1:]), (1, *strides[1:]))
+
+
+def _output_size(size: tuple[int, ...], window: tuple[int, ...], strides: Size, padding: Padding) -> Size:
+    return tuple((n + sum(p) - k) // s + 1 for n, k, s, p in zip(size, window, strides, padding, strict=True))
+
+
+def _views(x: Array, window: Size, strides: Size) -> list[Array]:
+    """For each tap of `window`, time first, what it sees at every output position: [B, T', H', W', C] each."""
+    size = _output_size(x.shape[1:4], window, strides, ((0, 0),) * 3)
+    spans = [(m - 1) * s + 1 for m, s in zip(size, strides, strict=True)]
+    taps = itertools.product(*map(range, window))
+    return [lax.slice(x, (0, *tap, 0), (x.shape[0], *(i + n for i, n in zip(tap, spans, strict=True)), x.shape[4]),
+                      (1, *strides, 1)) for tap in taps]
+
+
+def _columns(x: Array, window: Size, strides: Size, padding: Padding) -> Array:
+    """[B, T', H', W', taps * C]: the padded clip with the taps of `window` stacked in its channels."""
+    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in padding), (0, 0, 0)])
+    return jnp.concatenate(_views(padded, window, strides), axis=-1)
+
+
+def _folded(x: Array, kernel: Array, strides: Size, padding: Padding) -> Array:
+    window, cout = kernel.shape[:3], kernel.shape[4]
+    folding = _choose(window, strides, _output_size(x.shape[1:4], window, strides, padding))
+    columns = _columns(x, folding.window, folding.strides, padding)
+    if folding.rest == ONES:
+        return columns @ kernel.reshape(-1, cout)
+    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(*window[1:], -1, cout)
+    frames = columns.reshape(-1, *columns.shape[2:])
+    y = lax.conv_general_dilated(frames, kernel, strides[1:], "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return y.reshape(*columns.shape[:2], *y.shape[1:])
+
+
+def _folded_gradients(x: Array, kernel: Array, dy: Array, strides: Size, padding: Padding) -> tuple[Array, Array]:
+    return (_input_gradient(x.shape, kernel, dy, strides, padding),
+            _kernel_gradient(x, kernel.shape, dy, strides, padding))
+
+
+def _input_gradient(shape: tuple[int, ...], kernel: Array, dy: Array, strides: Size, padding: Padding) -> Array:
+    """Convolves `dy`, with zeros between its elements where there are strides, with the kernel turned round."""
+    window = kernel.shape[:3]
+    if window != ONES:
+        dy = lax.pad(dy, jnp.zeros((), dy.dtype), [(0, 0, 0), *((0, 0, s - 1) for s in strides), (0, 0, 0)])
+        strides = ONES
+    before = [k - 1 - lo for k, (lo, _) in zip(window, padding, strict=True)]
+    after = [n - m - lo + k - 1 for n, m, lo, k in zip(shape[1:4], dy.shape[1:4], before, window, strict=True)]
+    turned = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+    return _folded(dy, turned, ONES, tuple(zip(before, after, strict=True)))
+
+
+def _kernel_gradient(x: Array, shape: tuple[int, ...], dy: Array, strides: Size, padding: Padding) -> Array:
+    """One matrix product over all output positions for each tap that is not stacked."""
+    kt, kh, kw, cin, cout = shape
+    folding = _choose(shape[:3], strides, dy.shape[1:4])
+    views = _views(_columns(x, folding.window, folding.strides, padding), folding.rest, folding.rest_strides)
+    gradients = jnp.stack([jnp.einsum("nthwi,nthwo->io", view, dy) for view in views])
+    if folding.rest == ONES:
+        return gradients.reshape(shape)
+    return gradients.reshape(kh, kw, kt, cin, cout).transpose(2, 0, 1, 3, 4)

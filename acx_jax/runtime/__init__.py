@@ -1,0 +1,1 @@
+"""What any long-running program needs: devices, checkpoints, a log."""

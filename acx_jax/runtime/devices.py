@@ -1,0 +1,62 @@
+"""The devices of this process; the only file that names pmap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+AXIS = "devices"  # the mapped axis's name, for collectives inside a mapped function
+
+
+def count() -> int:
+    """Devices of this process."""
+    return jax.local_device_count()
+
+
+def describe() -> str:
+    """Such as '1 x cpu' or '4 x NVIDIA H200'."""
+    kinds = {device.device_kind for device in jax.local_devices()}
+    return f"{count()} x {', '.join(sorted(kinds))}"
+
+
+def map_over_devices(function: Callable[..., Any], *, in_axes: Any = 0, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    """`function` compiled once and run on every device over the leading axis of its arguments.
+
+    in_axes as in vmap: 0 for arguments with a leading axis of `count()`, None for those every device gets whole. Inside,
+    collectives use the axis name AXIS.
+    """
+    return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donate)
+
+
+def split(tree: Any) -> Any:
+    """[B, ...] arrays -> [devices, B / devices, ...]. Raises ValueError where B is no multiple of the devices."""
+    return jax.tree.map(lambda x: x.reshape(count(), _share(x.shape[0]), *x.shape[1:]), tree)
+
+
+def join(tree: Any) -> Any:
+    """The inverse of `split`."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+
+def replicate(tree: Any) -> Any:
+    """One copy a device, behind a new leading axis."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (count(), *jnp.shape(x))), tree)
+
+
+def first(tree: Any) -> Any:
+    """The first device's copy."""
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def round_up(number: int) -> int:
+    """The smallest multiple of the devices that is at least `number`."""
+    return -(-number // count()) * count()
+
+
+def _share(batch: int) -> int:
+    if batch % count():
+        raise ValueError(f"a batch of {batch} cannot be shared equally by {count()} devices")
+    return batch // count()

@@ -1,0 +1,1 @@
+"""Self-supervised adaptation: views of clips, objectives with explicit state."""

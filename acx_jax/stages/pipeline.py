@@ -1,0 +1,132 @@
+"""Brings stages up to date: skips what matches its fingerprint, redoes what does not, and says why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from acx_jax import __version__
+from acx_jax.runtime.files import write_json
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import adapt, embed, evaluate, prepare, report
+from acx_jax.stages.job import Job
+
+STAMP = "stage.json"
+
+
+class Stage(NamedTuple):
+    """A stage: the stages it reads, the part of the config and the outside inputs it depends on, and its work.
+
+    settings(config) and inputs(config) give JSON values; run(job) fills job.out.
+    """
+
+    needs: tuple[str, ...]
+    settings: Callable[[ConfigDict], dict[str, Any]]
+    run: Callable[[Job], None]
+    inputs: Callable[[ConfigDict], Any] = lambda config: None
+
+
+STAGES: dict[str, Stage] = {
+    "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs),
+    "adapt": Stage(("prepare",), adapt.settings, adapt.run),
+    "embed": Stage(("prepare", "adapt"), embed.settings, embed.run),
+    "evaluate": Stage(("prepare", "embed"), evaluate.settings, evaluate.run),
+    "report": Stage(("prepare", "adapt", "embed", "evaluate"), report.settings, report.run),
+}
+
+
+def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
+    """Runs what `goal` (a stage, or "all") needs and is not up to date, in order."""
+    wanted = _with_needs(goal)
+    stamps: dict[str, Any] = {}
+    for name in [name for name in STAGES if name in wanted]:
+        stamps[name] = _stamp(name, config, stamps)
+        _bring_stage(name, stamps[name], config=config, workdir=workdir, log=log)
+        if name == "prepare" and "evaluate" in wanted:
+            evaluate.check_possible(config, workdir)  # too few segments is better known before hours of training
+
+
+def _with_needs(goal: str) -> set[str]:
+    if goal == "all":
+        return set(STAGES)
+    return {goal}.union(*(_with_needs(need) for need in STAGES[goal].needs))
+
+
+def _stamp(name: str, config: ConfigDict, stamps: dict[str, Any]) -> dict[str, Any]:
+    """What the outputs of a stage depend on; its digest is the stage's fingerprint."""
+    stage = STAGES[name]
+    depends = {
+        "settings": stage.settings(config),
+        "inputs": stage.inputs(config),
+        "stages": {need: stamps[need]["fingerprint"] for need in stage.needs},
+        "version": __version__,
+    }
+    depends = json.loads(json.dumps(depends, sort_keys=True))
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    return {"fingerprint": digest[:16], "depends": depends}
+
+
+def _bring_stage(name: str, stamp: dict[str, Any], *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
+    done, partial = workdir / name, workdir / f"{name}.partial"
+    _finish_swap(done, workdir / f"{name}.old")
+    before = _read_stamp(done)
+    if before == stamp:
+        log.info(f"{name}: up to date, skipped (fingerprint {stamp['fingerprint']})")
+        return
+    log.info(f"{name}: {_why(before, stamp, interrupted=_read_stamp(partial) == stamp)}")
+    if _read_stamp(partial) != stamp:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_json(partial / STAMP, stamp)
+    STAGES[name].run(Job(config, workdir, partial, log))
+    _swap(partial, done, workdir / f"{name}.old")
+
+
+def _swap(partial: Path, done: Path, old: Path) -> None:
+    if done.exists():
+        done.rename(old)
+    partial.rename(done)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _finish_swap(done: Path, old: Path) -> None:
+    """Clears up behind a run that was killed inside `_swap`."""
+    if old.exists() and not done.exists():
+        old.rename(done)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_stamp(folder: Path) -> Any:
+    try:
+        return json.loads((folder / STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _why(before: Any, stamp: dict[str, Any], *, interrupted: bool) -> str:
+    if interrupted:
+        return "goes on where it was interrupted"
+    if before is None:
+        return "starts"
+    changed = list(_differences(before.get("depends", {}), stamp["depends"], ""))
+    return "is redone: " + "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
+
+
+def _differences(old: Any, new: Any, path: str) -> list[str]:
+    """Names of what differs between two stamps' contents, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [line for key in sorted(old.keys() | new.keys())
+                for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)]
+    if old == new:
+        return []
+    if path.startswith("settings."):
+        return [f"config.{path.removeprefix('settings.')} was {old!r}, is {new!r}"]
+    if path.startswith("stages."):
+        return [f"{path.removeprefix('stages.')} changed"]
+    return [{"inputs": "the videos or their table changed", "version": f"acx_jax was {old}, is {new}"}.get(path, f"{path} changed")]

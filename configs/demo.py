@@ -1,0 +1,15 @@
+"""Procedural traffic scenes, rendered to mp4 and read back as your own videos would be.
+
+    python -m acx_jax.main --config=configs/demo.py
+"""
+
+from acx_jax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.name = "demo"
+    config.data.builder = "synthetic"
+    config.adapt.steps = 20
+    config.episodes.count = 50
+    return config

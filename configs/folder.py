@@ -1,0 +1,12 @@
+"""Your own videos: a folder with segments.csv, or with the subfolders normal/ and abnormal/.
+
+    python -m acx_jax.main --config=configs/folder.py --config.data.root=my_videos --workdir=runs/mine
+"""
+
+from acx_jax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.name = "folder"
+    return config
