@@ -56,7 +56,8 @@ _install() {
   fi
   _say "installing $file into .venv (1 to 3 minutes the first time, silent unless something is wrong)"
   : >"$root/.venv/unfinished"
-  "$venv_python" -m pip install --quiet --disable-pip-version-check -r "$root/$file" ||
+  # --no-compile: Python compiles what it imports; compiling all of it here takes as long as installing it.
+  "$venv_python" -m pip install -qq --disable-pip-version-check --no-compile -r "$root/$file" ||
     _fail "pip could not install $file; its message stands above." "Once that is mended, run the same command again."
   printf '%s\n' "$checksum" >"$stamp"
   _say "$file is installed, $SECONDS s after the start"

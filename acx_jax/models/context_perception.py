@@ -7,7 +7,7 @@ Padding is invisible: a masked node changes nothing, in the output or in the gra
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import gcd, sqrt
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,7 @@ from acx_jax.models.neighbours import nearest_neighbours
 
 GROUP_WIDTH = 4  # channels a group of the inner convolutions
 STEM_GROUPS = 4
+MERGED_WIDTH = 32  # output channels that the groups of one product have together
 
 
 def uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
@@ -38,7 +39,10 @@ class NodeLinear(nn.Module):
 
 
 class GroupedConv(nn.Module):
-    """A 1-D convolution along the nodes in channel groups, zero padding: [N, C] -> [N, features]; also of edges if taps is 1."""
+    """A 1-D convolution along the nodes in channel groups, zero padding: [N, C] -> [N, features]; also of edges if taps is 1.
+
+    The parameter `kernel` is [groups, taps, C / groups, features / groups].
+    """
 
     features: int
     groups: int
@@ -46,13 +50,23 @@ class GroupedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        inputs = x.shape[-1] // self.groups
+        inputs, outputs = x.shape[-1] // self.groups, self.features // self.groups
         init = uniform_fan_in(self.taps * inputs)
-        kernel = self.param("kernel", init, (self.groups, self.taps * inputs, self.features // self.groups))
+        kernel = self.param("kernel", init, (self.groups, self.taps, inputs, outputs))
         bias = self.param("bias", init, (self.features,))
+        kernel = _merge_groups(kernel, min(self.groups, max(1, MERGED_WIDTH // outputs)))
         shifted = [_shift(x, tap - self.taps // 2) for tap in range(self.taps)]
-        grouped = jnp.concatenate([s.reshape(*x.shape[:-1], self.groups, inputs) for s in shifted], axis=-1)
-        return jnp.einsum("...gi,gio->...go", grouped, kernel).reshape(*x.shape[:-1], self.features) + bias
+        grouped = jnp.concatenate([s.reshape(-1, kernel.shape[0], kernel.shape[1] // self.taps) for s in shifted], axis=-1)
+        return jnp.einsum("ngi,gio->ngo", grouped, kernel).reshape(*x.shape[:-1], self.features) + bias
+
+
+def _merge_groups(kernel: jax.Array, merge: int) -> jax.Array:
+    """[G, taps, I, O] -> block-diagonal [G / merge, taps * merge * I, merge * O]: products of 4 channels waste the hardware."""
+    groups, taps, inputs, outputs = kernel.shape
+    merge = gcd(groups, merge)
+    blocks = kernel.reshape(groups // merge, merge, taps, inputs, outputs)
+    diagonal = jnp.einsum("gmtio,mn->gtmino", blocks, jnp.eye(merge, dtype=kernel.dtype))
+    return diagonal.reshape(groups // merge, taps * merge * inputs, merge * outputs)
 
 
 def _shift(x: jax.Array, by: int) -> jax.Array:
@@ -91,9 +105,8 @@ class ContextBlock(nn.Module):
         kernel = self.param("semantic_in_kernel", init, (2 * x.shape[-1], width))
         bias = self.param("semantic_in_bias", init, (width,))
         of_neighbour, of_node = x @ kernel[: x.shape[-1]], x @ kernel[x.shape[-1]:] + bias
-        indices, valid = nearest_neighbours(jax.lax.stop_gradient(x), mask, k=self.neighbours)
-        picks = jax.nn.one_hot(indices, x.shape[0], dtype=x.dtype)  # a product: gathers and their gradients are slow
-        edges = nn.relu(jnp.einsum("njm,mc->njc", picks, of_neighbour) + of_node[:, None])
+        picks, valid = nearest_neighbours(jax.lax.stop_gradient(x), mask, k=self.neighbours)
+        edges = nn.relu(jnp.einsum("njm,mc->njc", picks.astype(x.dtype), of_neighbour) + of_node[:, None])
         edges = nn.relu(GroupedConv(width, self.groups, taps=1, name="semantic_group")(edges))
         edges = NodeLinear(x.shape[-1], name="semantic_out")(edges)
         edges = jnp.where(valid[..., None], edges, -jnp.inf)

@@ -12,7 +12,7 @@ from acx_jax.data.builders.scenes.users import KINDS, Users
 
 EVENTS = ("collision", "wrong_way", "sudden_stop", "leaving_road")
 EMERGENCY = 9.0  # braking, m/s^2
-REACH = 4.5  # how far from the middle of the picture an event begins at most, metres
+REACH = 3.5  # how far from the middle of the picture an event begins at most, metres
 
 
 class Event(NamedTuple):
@@ -28,6 +28,7 @@ class Event(NamedTuple):
     grip: float  # seconds until it slides
     spin: float  # rad/s when it begins to slide
     alert: np.ndarray  # float [N], seconds until the others see it
+    skid: np.ndarray  # float [N], rad/s with which each begins to slide when it has to swerve; 0 for those who keep their grip
 
 
 def openings(users: Users, motion: Motion, focus: np.ndarray) -> np.ndarray:
@@ -45,14 +46,15 @@ def openings(users: Users, motion: Motion, focus: np.ndarray) -> np.ndarray:
 def draw_event(rng: np.random.Generator, kind: str, roads: Roads, users: Users, motion: Motion, focus: np.ndarray) -> Event:
     """An event of the kind, begun by one of the drivers that `openings` finds (at least one)."""
     actor = int(rng.choice(openings(users, motion, focus)))
-    alert = rng.uniform(0.35, 0.9, len(users.kind))
+    count = len(users.kind)
+    skid = rng.uniform(3.0, 6.0, count) * rng.choice([-1, 0, 1], count, p=[0.42, 0.16, 0.42]) * (users.size[:, 1] > 1)
     side = int(rng.choice([-1, 1]))
     make = {"collision": _collision, "wrong_way": _wrong_way, "sudden_stop": _sudden_stop, "leaving_road": _leaving}[kind]
-    return make(roads, users, motion, actor, side, focus)._replace(kind=kind, alert=alert)
+    return make(roads, users, motion, actor, side, focus)._replace(kind=kind, alert=rng.uniform(0.3, 1.2, count), skid=skid)
 
 
 def _still(actor: int, path: np.ndarray) -> Event:
-    return Event("", actor, actor, path, 9.0, 6.0, 2.5, np.inf, 0.0, np.zeros(0))
+    return Event("", actor, actor, path, 9.0, 6.0, 2.5, np.inf, 0.0, np.zeros(0), np.zeros(0))
 
 
 def _collision(roads: Roads, users: Users, motion: Motion, actor: int, side: int, focus: np.ndarray) -> Event:
@@ -62,7 +64,7 @@ def _collision(roads: Roads, users: Users, motion: Motion, actor: int, side: int
     ahead = offset @ world.unit(motion.heading[actor]) / np.maximum(apart, 1e-6)
     score = apart - 4.0 * ahead + 0.5 * np.linalg.norm(motion.position - focus, axis=1)
     score[(users.size[:, 1] < 1.0) | (apart < 3.5)] = np.inf
-    return _still(actor, motion.position[actor][None])._replace(victim=int(score.argmin()), speed=10.0, force=9.0, turn=3.0)
+    return _still(actor, motion.position[actor][None])._replace(victim=int(score.argmin()), speed=12.0, force=12.0, turn=3.5)
 
 
 def _wrong_way(roads: Roads, users: Users, motion: Motion, actor: int, side: int, focus: np.ndarray) -> Event:
@@ -79,7 +81,7 @@ def _sudden_stop(roads: Roads, users: Users, motion: Motion, actor: int, side: i
     """It brakes as hard as it can, and fishtails."""
     heading = motion.heading[actor] + side * 0.25
     path = motion.position[actor] + np.arange(2.0, 30.0, 2.0)[:, None] * world.unit(heading)
-    return _still(actor, path)._replace(speed=0.0, force=8.0, turn=1.0, grip=0.5, spin=-side * 1.8)
+    return _still(actor, path)._replace(speed=0.0, force=8.0, turn=1.0, grip=0.4, spin=-side * 3.0)
 
 
 def _leaving(roads: Roads, users: Users, motion: Motion, actor: int, side: int, focus: np.ndarray) -> Event:
@@ -91,12 +93,14 @@ def _leaving(roads: Roads, users: Users, motion: Motion, actor: int, side: int, 
 
 def step(roads: Roads, users: Users, motion: Motion, event: Event, elapsed: float) -> tuple[Motion, list[impact.Impact]]:
     """One step of traffic, `elapsed` seconds after the event began, and who ran into whom."""
-    routed = _react(roads, users, motion, event, elapsed)
+    routed, swerving = _react(roads, users, motion, event, elapsed)
     actor = np.arange(len(users.kind)) == event.actor
     mode = np.where(actor & (motion.mode == traffic.ON_ROUTE), traffic.STEERED, motion.mode)
     lost = actor & (mode == traffic.STEERED) & (elapsed >= event.grip)
     mode = np.where(lost, traffic.SLIDING, mode)
-    loose = motion._replace(mode=mode, spin=np.where(lost, event.spin, motion.spin))
+    skidding = swerving & (mode == traffic.ON_ROUTE) & (event.skid != 0) & (traffic.speeds(motion) > 2)
+    mode = np.where(skidding, traffic.SLIDING, mode)
+    loose = motion._replace(mode=mode, spin=np.where(lost, event.spin, np.where(skidding, event.skid, motion.spin)))
     loose = _steer(impact.slide(loose), event)
     return impact.collide(users, _merge(routed._replace(mode=mode), loose))
 
@@ -108,8 +112,8 @@ def _merge(routed: Motion, loose: Motion) -> Motion:
     return routed._replace(**{k: np.where(free if a.ndim == 1 else free[:, None], b, a) for k, (a, b) in columns.items()})
 
 
-def _react(roads: Roads, users: Users, motion: Motion, event: Event, elapsed: float) -> Motion:
-    """Everybody on the route: late to see it, then braking hard and swerving round what is in the way."""
+def _react(roads: Roads, users: Users, motion: Motion, event: Event, elapsed: float) -> tuple[Motion, np.ndarray]:
+    """Everybody on the route: late to see it, then braking hard; and who swerves, bool [N]."""
     gap, pace, other = traffic.gaps(roads, users, motion)
     aware = elapsed > event.alert
     strange = (motion.mode[other] != traffic.ON_ROUTE) & np.isfinite(gap)
@@ -121,7 +125,7 @@ def _react(roads: Roads, users: Users, motion: Motion, event: Event, elapsed: fl
     away = -np.sign((offset * world.right_of(world.unit(motion.heading))).sum(-1) + 1e-9)
     swerve = aware & strange & (gap < 14)
     side = np.where(swerve, motion.side + away, np.where(aware, motion.side, users.side))
-    return traffic.advance(roads, users, motion, acceleration, side)
+    return traffic.advance(roads, users, motion, acceleration, side), swerve
 
 
 def _steer(motion: Motion, event: Event) -> Motion:

@@ -10,10 +10,10 @@ from acx_jax.data.builders.scenes import world
 from acx_jax.data.builders.scenes.traffic import DT, ON_ROUTE, SLIDING, Motion
 from acx_jax.data.builders.scenes.users import Users
 
-FRICTION = 4.2  # deceleration of a sliding vehicle, m/s^2
-SPIN_DECAY = 1.1  # seconds
+FRICTION = 4.0  # deceleration of a sliding vehicle, m/s^2
+SPIN_DECAY = 3.0  # seconds
 BOUNCE = 0.35  # coefficient of restitution
-TWIST = 1.6  # how much more a hit turns a vehicle than a free body: the picture is small
+TWIST = 2.0  # how much more a hit turns a vehicle than a free body: the picture is small
 
 
 class Impact(NamedTuple):
@@ -30,7 +30,7 @@ def slide(motion: Motion) -> Motion:
     slower = np.maximum(pace - FRICTION * DT, 0) / np.maximum(pace, 1e-9)
     velocity = np.where(free[:, None], motion.velocity * slower[:, None], motion.velocity)
     spin = np.where(free, motion.spin * np.exp(-DT / SPIN_DECAY), motion.spin)
-    spin = np.where(free & (pace < 0.2), spin * 0.7, spin)
+    spin = np.where(free & (pace < 0.2), spin * 0.95, spin)
     position = motion.position + np.where(free[:, None], velocity * DT, 0)
     return motion._replace(velocity=velocity, spin=spin, position=position, heading=motion.heading + np.where(free, spin * DT, 0))
 

@@ -11,7 +11,7 @@ from acx_jax.data.builders.scenes.users import Users
 
 DT = 0.1  # seconds a frame
 ON_ROUTE, STEERED, SLIDING = 0, 1, 2
-AHEAD = np.arange(0.0, 26.0, 2.0)  # where a driver looks along the route, metres
+AHEAD = np.arange(0.0, 24.0, 2.0)  # where a driver looks along the route, metres
 COMFORT = 3.2  # braking, m/s^2
 
 
@@ -80,8 +80,9 @@ def speeds(motion: Motion) -> np.ndarray:
 
 def gaps(roads: Roads, users: Users, motion: Motion) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For everybody the next one in the way: free distance [N] (infinite if none), its speed along the route [N], its index [N]."""
-    near = np.linalg.norm(motion.position[:, None] - motion.position, axis=-1) < AHEAD[-1] + 4
-    who, other = np.nonzero(near & ~np.eye(len(near), dtype=bool) & ~roads.walked[users.route][:, None])
+    drivers = ~roads.walked[users.route] & (users.speed > 0)
+    near = _in_front(motion) & drivers[:, None]
+    who, other = np.nonzero(near)
     point, tangent = on_route(roads, users, motion.along[:, None] + AHEAD)
     point = point + motion.side[:, None, None] * world.right_of(tangent)
     distance = np.full(near.shape, np.inf)
@@ -89,6 +90,14 @@ def gaps(roads: Roads, users: Users, motion: Motion) -> tuple[np.ndarray, np.nda
     first = distance.argmin(axis=1)
     pace = np.einsum("nc,nc->n", motion.velocity[first], tangent[:, 0])
     return distance.min(axis=1), pace, first
+
+
+def _in_front(motion: Motion) -> np.ndarray:
+    """Whether j is close to i and roughly before it: bool [N, N]. Spares the exact question for most pairs."""
+    offset = motion.position - motion.position[:, None]
+    axis = world.unit(motion.heading)[:, None]
+    forward, across = world.dot(offset, axis), np.abs(world.dot(offset, world.right_of(axis)))
+    return (forward > 0) & (forward < AHEAD[-1] + 4) & (across < 3 + 0.6 * forward)
 
 
 def _discs(users: Users, motion: Motion) -> np.ndarray:
@@ -100,8 +109,8 @@ def _discs(users: Users, motion: Motion) -> np.ndarray:
 def _free(size: np.ndarray, other: np.ndarray, point: np.ndarray, tangent: np.ndarray, discs: np.ndarray) -> np.ndarray:
     """Free distance [M] of M pairs from looks ahead at `point` and `tangent` [M, K, 2] to `discs` [M, 3, 2]."""
     offset = discs[:, None] - point[:, :, None]  # [M, K, 3, 2]
-    forward = (offset * tangent[:, :, None]).sum(-1)
-    across = (offset * world.right_of(tangent)[:, :, None]).sum(-1)
+    forward = world.dot(offset, tangent[:, :, None])
+    across = world.dot(offset, world.right_of(tangent)[:, :, None])
     room = (size[:, 1] + other[:, 1]) / 2 + 0.35
     hit = (np.abs(forward) <= 1.0) & (np.abs(across) < room[:, None, None])
     nearest = np.where(hit, AHEAD[:, None] + forward, np.inf).min(axis=(1, 2))
@@ -151,7 +160,8 @@ def advance(roads: Roads, users: Users, motion: Motion, acceleration: np.ndarray
     point, tangent = on_route(roads, users, along)
     position = point + (motion.side + shift)[:, None] * world.right_of(tangent)
     aim = tangent * np.maximum(speed, 1.0)[:, None] + world.right_of(tangent) * (shift / DT)[:, None]
-    heading = np.arctan2(aim[:, 1], aim[:, 0])
+    turn = (np.arctan2(aim[:, 1], aim[:, 0]) - motion.heading + np.pi) % (2 * np.pi) - np.pi
+    heading = motion.heading + np.clip(turn, -2.5 * DT, 2.5 * DT) * np.minimum(speed, 1.0)
     return motion._replace(
         time=motion.time + DT, along=along, side=motion.side + shift, position=position, heading=heading, velocity=tangent * speed[:, None]
     )

@@ -45,6 +45,11 @@ def right_of(direction: np.ndarray) -> np.ndarray:
     return np.stack([direction[..., 1], -direction[..., 0]], axis=-1)
 
 
+def dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Scalar products of vectors [..., 2]; for so short ones faster than a sum."""
+    return first[..., 0] * second[..., 0] + first[..., 1] * second[..., 1]
+
+
 def draw_junction(rng: np.random.Generator) -> Junction:
     """A crossing, a T or a straight stretch with a pedestrian crossing, at a random angle, of random width."""
     shape = rng.choice(["cross", "tee", "straight"], p=[0.5, 0.3, 0.2])
@@ -53,7 +58,7 @@ def draw_junction(rng: np.random.Generator) -> Junction:
     kept = {"cross": [0, 1, 2, 3], "tee": [0, 1, 2], "straight": [0, 2]}[shape]
     angles = (first + np.array([0, skew, np.pi, np.pi + skew]))[kept]
     axes = np.array([0, 1, 0, 1])[kept]
-    lanes = (int(rng.integers(1, 3)), int(rng.integers(1, 3)) if shape != "straight" else 0)
+    lanes = [(1, 1), (2, 1), (1, 2)][rng.integers(3)] if shape != "straight" else (int(rng.integers(1, 3)), 0)
     sources = tuple(arm for arm in range(len(kept)) if arm != 2 or rng.random() > 0.3)
     greens = (float(rng.uniform(8, 14)), float(rng.uniform(4, 8)))
     return Junction(angles, axes, lanes, _mouths(axes, lanes, skew), float(rng.choice([-1, 1])), sources, greens)

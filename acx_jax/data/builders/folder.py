@@ -1,0 +1,151 @@
+"""A user's own folder: segments.csv beside the videos, or the subfolders normal/ and abnormal/."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Skipped
+from acx_jax.data.builders import table
+from acx_jax.data.builders.listing import Listing
+from acx_jax.data.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files, natural_key
+from acx_jax.errors import UsageError
+
+TABLE = "segments.csv"
+FRAMES = "frames"  # a subfolder that videos named in the table may lie in
+_NO_MEDIA = frozenset(("thumbs.db", "desktop.ini"))
+_EXPECTED = (f"expected {TABLE} with the columns {','.join(table.REQUIRED)}, or subfolders {LABELS[NORMAL]}/ and "
+             f"{LABELS[ABNORMAL]}/ with a video file or a folder of images for each segment")
+
+
+def list_folder(root: Path) -> Listing:
+    """Lists the segments under `root`; everything in its table or class folders is either a segment or skipped by name.
+
+    Raises UsageError when there is no such folder, it has neither layout, or its table cannot be understood.
+    """
+    entries = _entries(root)
+    classes = {entry.name.lower(): entry for entry in entries if entry.is_dir() and entry.name.lower() in LABELS}
+    if any(entry.name == TABLE for entry in entries):
+        return _list_table(root)
+    if classes:
+        return _list_classes(root, classes)
+    found = ", ".join(entry.name for entry in entries[:5]) + (", ..." if len(entries) > 5 else "")
+    raise UsageError(f"data root {root} " + (f"holds {found}" if entries else "is empty") + f": {_EXPECTED}")
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, without hidden files, in natural order."""
+    try:
+        entries = [entry for entry in folder.iterdir() if not _hidden(entry.name)]
+    except FileNotFoundError:
+        raise UsageError(f"data root {folder} does not exist: name your folder with --config.data.root=FOLDER") from None
+    except NotADirectoryError:
+        raise UsageError(f"data root {folder} is a file, not a folder: {_EXPECTED}") from None
+    except OSError as error:
+        raise UsageError(f"data root {folder} cannot be read: {error.strerror}") from None
+    return sorted(entries, key=lambda entry: natural_key(entry.name))
+
+
+def _list_table(root: Path) -> Listing:
+    rows, too_wide, extra = table.read_table(root / TABLE)
+    parsed = [table.parse_row(row) for row in rows]
+    names = {table.short_name(row.cells.get("video", "")) for row in rows} - {""}
+    paths = {name: path for name in sorted(names) if (path := _find_video(root, name)) is not None}
+    present, absent = _on_disk([item for item in parsed if isinstance(item, table.Placed)], paths)
+    distinct, repeats = table.without_repeats(present)
+    kept, contradictions = table.without_contradictions(distinct)
+    unparsed = [item for item in parsed if isinstance(item, Skipped)]
+    return Listing(
+        segments=table.with_video_splits(kept), paths=paths,
+        skipped=(*too_wide, *unparsed, *absent, *repeats, *contradictions),
+        videos_listed=len(names), segments_listed=len(rows) + len(too_wide),
+        notes=(*_extra_columns(extra), *_unlisted(root, paths.values())), missing=tuple(sorted(names - paths.keys())),
+    )
+
+
+def _on_disk(placed: Sequence[table.Placed], paths: dict[str, Path]) -> tuple[list[table.Placed], list[Skipped]]:
+    """Parts rows whose video is there from those whose video is not; two names of one video become its first name."""
+    first_name: dict[Path, str] = {}
+    present, absent = [], []
+    for segment, place in placed:
+        if segment.video in paths:
+            name = first_name.setdefault(paths[segment.video], segment.video)
+            source = name if segment.source == segment.video else segment.source
+            present.append(table.Placed(segment._replace(video=name, source=source), place))
+        else:
+            absent.append(Skipped(f"{place} ({segment.video} {segment.start}..{segment.end})",
+                                  f"no video file and no folder of images {segment.video} under the root or its {FRAMES}/"))
+    return present, absent
+
+
+def _find_video(root: Path, name: str) -> Path | None:
+    """The file or frame folder of a name under the root or root/frames, in whichever Unicode form the disk has it."""
+    if table.name_problem(name):
+        return None
+    forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
+    candidates = [folder / form for folder in (root, root / FRAMES) for form in forms]
+    return next((path for path in candidates if _is_video(path)), None)
+
+
+def _is_video(path: Path) -> bool:
+    try:
+        return path.is_file() or (path.is_dir() and bool(image_files(path)))
+    except OSError:  # a name too long for the disk, a folder that may not be read
+        return False
+
+
+def _extra_columns(extra: Sequence[str]) -> Iterator[str]:
+    if extra:
+        yield f"{TABLE}: columns without a meaning here are ignored: {', '.join(extra)}"
+
+
+def _unlisted(root: Path, used: Iterable[Path]) -> Iterator[str]:
+    """Notes how many videos on disk the table does not name."""
+    listed = set(used)
+    others = [path for path in _videos_below(root) if path not in listed]
+    if others:
+        yield f"{len(others)} videos on disk are not in {TABLE}, e.g. {min(others).relative_to(root)}"
+
+
+def _videos_below(root: Path) -> Iterator[Path]:
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not _hidden(name)]
+        shown = [name for name in files if not _hidden(name)]
+        yield from (Path(folder, name) for name in shown if Path(name).suffix.lower() in VIDEO_SUFFIXES)
+        if Path(folder) != root and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in shown):
+            yield Path(folder)
+
+
+def _list_classes(root: Path, classes: dict[str, Path]) -> Listing:
+    entries = [(LABELS.index(name), entry) for name, folder in sorted(classes.items(), reverse=True) for entry in _entries(folder)]
+    listed = [(label, entry) for label, entry in entries if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES]
+    others = [entry for _, entry in entries if not entry.is_dir() and entry.suffix.lower() not in VIDEO_SUFFIXES]
+    if not listed:
+        raise UsageError(f"data root {root} has {', '.join(f'{f.name}/' for f in classes.values())} without a video in "
+                         f"{'them' if len(classes) > 1 else 'it'}" + (f" (but {len(others)} other files)" if others else "")
+                         + f": {_EXPECTED}")
+    videos = [(label, entry.relative_to(root).as_posix(), entry) for label, entry in listed]
+    usable = [(label, name, entry) for label, name, entry in videos if _is_video(entry)]
+    return Listing(
+        segments=tuple(Segment(name, 0, TO_THE_END, label, source=name) for label, name, _ in usable),
+        paths={name: entry for _, name, entry in usable},
+        skipped=tuple(Skipped(name, "the folder holds no images") for _, name, entry in videos if not _is_video(entry)),
+        videos_listed=len(listed), segments_listed=len(listed),
+        notes=(*_no_class(classes), *_no_videos(root, others)),
+        missing=tuple(name for _, name, entry in videos if not _is_video(entry)),
+    )
+
+
+def _no_class(classes: dict[str, Path]) -> Iterator[str]:
+    yield from (f"there is no folder {name}/" for name in LABELS if name not in classes)
+
+
+def _no_videos(root: Path, others: Sequence[Path]) -> Iterator[str]:
+    if others:
+        yield f"{len(others)} files that are no videos are ignored, e.g. {others[0].relative_to(root)}"
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _NO_MEDIA

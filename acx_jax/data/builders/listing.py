@@ -1,0 +1,45 @@
+"""What every data set is brought into before its videos are read: segments, where their videos lie, what was left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from acx_jax.contracts import Segment, Skipped
+from acx_jax.data.decode import image_files
+
+
+class Listing(NamedTuple):
+    """The segments of a data set, as far as its table and its folders tell.
+
+    segments: in the table's order; `split` is "" where the table does not say, `end` may be TO_THE_END. paths: video name ->
+    file or frame folder, for every listed video that is there. videos_listed and segments_listed also count what was
+    skipped. notes: for people, on what is no fault of one row. missing: listed videos that are not there.
+    """
+
+    segments: tuple[Segment, ...]
+    paths: dict[str, Path]
+    skipped: tuple[Skipped, ...]
+    videos_listed: int
+    segments_listed: int
+    notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def fingerprint(listing: Listing) -> str:
+    """16 hex digits that change with the segments, what was skipped, and the name, size or time of any file in use.
+
+    The folder the data lie in is not part of it: moved data keep their fingerprint.
+    """
+    videos = dict.fromkeys(segment.video for segment in listing.segments)
+    files = [[video, _file_facts(listing.paths[video])] for video in videos]
+    facts = json.dumps([listing.segments, listing.skipped, listing.videos_listed, files])
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def _file_facts(path: Path) -> list[list]:
+    files = image_files(path) if path.is_dir() else [path]
+    stats = [(file.name, file.stat()) for file in files]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

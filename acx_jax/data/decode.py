@@ -1,0 +1,194 @@
+"""From a video file or a folder of images to RGB frames: the only file that knows a decoder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .gif .m2ts .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+)
+IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .webp".split())
+
+_RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_ROUNDING = 0.001  # seconds: some containers keep times in whole milliseconds
+_TAIL = 0.5  # seconds a video may end before the length it declares: encoders round, and audio may run on
+
+av.logging.set_level(None)  # what FFmpeg has to say comes out as a DecodeError
+
+
+class DecodeError(Exception):
+    """A video that cannot be read, or not to its end. `problem` says why without the path."""
+
+    def __init__(self, path: Path, problem: str):
+        super().__init__(f"{path}: {problem}")
+        self.problem = problem
+
+
+class _Timed(NamedTuple):
+    """A decoded frame, when it is shown and for how long, in seconds."""
+
+    frame: av.VideoFrame
+    time: float
+    lasts: float
+
+
+def frames(path: Path, *, fps: float = 0.0) -> Iterator[np.ndarray]:
+    """Yields uint8 RGB frames [H, W, 3] of a video file or of a folder of images, upright, one at a time.
+
+    With fps = 0 every frame in presentation order; else, of a video file, the latest frame shown at 0, 1/fps, 2/fps, ...
+    seconds. Images have no times: they come all, in natural order (frame 9 before frame 10).
+
+    Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.
+    """
+    return _image_frames(path) if path.is_dir() else _video_frames(path, fps)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a frame folder in natural order; hidden files and others are left out."""
+    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    return sorted(images, key=lambda p: natural_key(p.name))
+
+
+def natural_key(name: str) -> tuple:
+    """A sort key that puts frame 9 before frame 10."""
+    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)], name
+
+
+def resize(frame: np.ndarray, *, short_side: int, resample: str) -> np.ndarray:
+    """Scales uint8 [H, W, 3] so that its shorter side has `short_side` pixels; the aspect is kept.
+
+    resample: 'nearest', 'bilinear' or 'bicubic' (the last two smooth when they shrink).
+    """
+    height, width = frame.shape[:2]
+    shorter = min(height, width)
+    if shorter == short_side:
+        return frame
+    size = tuple(max(short_side, round(side * short_side / shorter)) for side in (width, height))
+    return np.asarray(Image.fromarray(frame).resize(size, _RESAMPLE[resample]))
+
+
+def _image_frames(folder: Path) -> Iterator[np.ndarray]:
+    files = image_files(folder)
+    if not files:
+        raise DecodeError(folder, "the folder holds no images")
+    for index, file in enumerate(files):
+        try:
+            with Image.open(file) as image:
+                yield _rgb(ImageOps.exif_transpose(image))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = str(error).replace(str(file), file.name)
+            raise DecodeError(folder, f"frame {index} ({file.name}) cannot be read: {reason}") from None
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips to white
+        grey = (np.asarray(image).clip(0, 65535) // 256).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image.convert("RGB"))
+
+
+def _video_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
+    done = 0
+    try:
+        # An absolute path is never taken for a URL, and a text file that poses as a playlist opens nothing else.
+        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+            timed = _timed(_decoded(container, _video_stream(container, path), path))
+            for frame in _at_rate(timed, fps) if fps else (t.frame for t in timed):
+                yield _upright(frame)
+                done += 1
+    except (av.FFmpegError, OSError, ValueError) as error:
+        where = f"broken after {done} frames" if done else "not a readable video"
+        raise DecodeError(path, f"{where}: {getattr(error, 'strerror', None) or error}") from None
+    if not done:
+        raise DecodeError(path, "no frame can be decoded")
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first video stream that is not a cover picture, set to decode on all cores."""
+    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not streams:
+        raise DecodeError(path, "no video stream in it")
+    streams[0].thread_type = "AUTO"
+    return streams[0]
+
+
+def _decoded(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> Iterator[av.VideoFrame]:
+    """Decoded frames; raises DecodeError behind the last one of a file whose tail is missing."""
+    cut, count, last = False, 0, None
+    try:
+        for packet in container.demux(stream):
+            cut = packet.is_corrupt or (cut and not packet.size)  # behind the last packet comes an empty one
+            for frame in packet.decode():
+                count, last = count + 1, frame
+                yield frame
+    except av.FFmpegError:
+        yield from _held_back(stream)
+        raise
+    if cut or (last is not None and _missing(container, stream, last) > _TAIL):
+        raise DecodeError(path, f"cut off after {count} frames, its tail is missing")
+
+
+def _held_back(stream: av.VideoStream) -> list[av.VideoFrame]:
+    """Frames the decoder still holds when its input breaks off."""
+    try:
+        return stream.decode(None)
+    except av.FFmpegError:
+        return []
+
+
+def _missing(container: av.container.InputContainer, stream: av.VideoStream, last: av.VideoFrame) -> float:
+    """Seconds from the end of the last frame to the end the file declares; 0 where it declares none."""
+    if stream.duration is not None:
+        start, declared = (stream.start_time or 0) * stream.time_base, stream.duration * stream.time_base
+    elif container.duration is not None and len(container.streams) == 1:
+        start, declared = (container.start_time or 0) / av.time_base, container.duration / av.time_base
+    else:
+        return 0.0
+    if last.time is None:
+        return 0.0
+    lasts = max(float((last.duration or 0) * last.time_base), 1 / float(stream.average_rate or 25))
+    return float(start + declared) - last.time - lasts
+
+
+def _timed(decoded: Iterable[av.VideoFrame]) -> Iterator[_Timed]:
+    """Gives every frame a time; one without a time stamp follows the frame before it as that one followed its own."""
+    time, gap = 0.0, 0.04
+    for index, frame in enumerate(decoded):
+        shown = time + gap if frame.time is None and index else frame.time or 0.0
+        gap = shown - time if index and shown > time else float((frame.duration or 0) * (frame.time_base or 0)) or gap
+        time = shown
+        yield _Timed(frame, time, gap)
+
+
+def _at_rate(timed: Iterable[_Timed], fps: float) -> Iterator[av.VideoFrame]:
+    """The latest frame shown at start, start + 1/fps, ..., until the last frame's time is over."""
+    start, due, held = 0.0, 0, None
+    for now in timed:
+        if held is None:
+            start, held = now.time, now
+        while due / fps < now.time - start - _ROUNDING:
+            yield held.frame
+            due += 1
+        held = now
+    while held is not None and (due == 0 or due / fps < held.time - start + held.lasts - _ROUNDING):
+        yield held.frame
+        due += 1
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """The frame as RGB, turned and mirrored as its display matrix says."""
+    image = frame.to_ndarray(format="rgb24")
+    if frame.side_data.get("DISPLAYMATRIX") is None:
+        return image
+    matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
+    if abs(matrix[0, 0]) < abs(matrix[0, 1]):  # x and y change places
+        image, matrix = image.transpose(1, 0, 2), matrix[::-1]
+    columns, rows = (slice(None, None, -1 if matrix[i, i] < 0 else 1) for i in range(2))
+    return np.ascontiguousarray(image[rows, columns])

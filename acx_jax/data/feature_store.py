@@ -1,0 +1,63 @@
+"""Context features on disk: memory-mapped, written in order, resumable, with what made them beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acx_jax.contracts import ContextFeatures, check_features
+from acx_jax.errors import WorkError
+from acx_jax.runtime.files import write_array, write_json
+
+VECTORS, OFFSETS, PROVENANCE, PROGRESS = "vectors.npy", "offsets.npy", "provenance.json", "progress.json"
+FLUSH_EVERY = 16  # appends between two notes of progress: what a kill costs
+
+
+class FeatureWriter:
+    """Appends clip vectors to a folder; an interrupted one goes on at `done`.
+
+    offsets: int64 [S + 1] of the segments. dimension: P. provenance: JSON value that says what makes the vectors; vectors
+    that were begun with another are started over.
+    """
+
+    def __init__(self, folder: Path, *, offsets: np.ndarray, dimension: int, provenance: dict[str, Any]):
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._appends = folder, 0
+        self.done = self._resume(provenance, offsets)
+        mode = "r+" if self.done else "w+"
+        shape = (int(offsets[-1]), dimension)
+        self._vectors = np.lib.format.open_memmap(folder / VECTORS, mode=mode, dtype=np.float32, shape=shape)
+        write_array(folder / OFFSETS, offsets)
+        write_json(folder / PROVENANCE, provenance)
+
+    def append(self, vectors: np.ndarray) -> None:
+        """vectors: float32 [n, P], those that follow `done`. Raises WorkError when they are not finite."""
+        if not np.isfinite(vectors).all():
+            raise WorkError(f"the encoder gave vectors that are not finite for windows {self.done}..{self.done + len(vectors) - 1}: "
+                            "its weights or the adaptation are broken (a lower --config.adapt.learning_rate may help)")
+        self._vectors[self.done : self.done + len(vectors)] = vectors
+        self.done += len(vectors)
+        self._appends += 1
+        if self._appends % FLUSH_EVERY == 0 or self.done == len(self._vectors):
+            self._vectors.flush()
+            write_json(self._folder / PROGRESS, {"done": self.done})
+
+    def _resume(self, provenance: dict[str, Any], offsets: np.ndarray) -> int:
+        try:
+            same = json.loads((self._folder / PROVENANCE).read_text()) == json.loads(json.dumps(provenance))
+            same = same and np.array_equal(np.load(self._folder / OFFSETS), offsets)
+            return json.loads((self._folder / PROGRESS).read_text())["done"] if same else 0
+        except (OSError, ValueError, KeyError):
+            return 0
+
+
+def load_features(folder: Path) -> ContextFeatures:
+    """The features of a folder, memory-mapped. Raises WorkError when they are incomplete or broken."""
+    try:
+        features = ContextFeatures(np.load(folder / VECTORS, mmap_mode="r"), np.load(folder / OFFSETS))
+        return check_features(features)
+    except (OSError, ValueError) as error:
+        raise WorkError(f"{folder}: {error}; delete the folder and run --stage=embed") from None

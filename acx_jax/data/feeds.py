@@ -1,0 +1,192 @@
+"""Grain pipelines over the records: all windows of a split in order, and random clips to adapt on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from acx_jax.contracts import NORMAL, Clips, StoredSegment
+from acx_jax.data.prepared import Windows, load_windows, open_records
+from acx_jax.data.splits import ADAPT
+from acx_jax.data.windows import WINDOWS_PER_BLOCK, block_ranges, window_count
+from acx_jax.errors import UsageError
+from acx_jax.randomness import numpy_stream
+
+_THREADS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+_BLOCKS_KEPT = 8  # decoded blocks in memory: neighbouring windows share one
+
+
+class WindowBatch(NamedTuple):
+    """frames: uint8 [batch, T, crop, crop, 3]. count: how many of them, from the first, are windows; the rest is padding."""
+
+    frames: np.ndarray
+    count: int
+
+
+class WindowPlaces(NamedTuple):
+    """Where each window of a split lies. record, start: int64 [V], the record that holds it and its first frame there."""
+
+    record: np.ndarray
+    start: np.ndarray
+
+
+def windows_feed(prepared: Path, stored: Sequence[StoredSegment], split: str, *, crop: int, batch: int, length: int,
+                 stride: int, start_batch: int = 0) -> Iterator[WindowBatch]:
+    """Yields the windows of all segments of `split`, in the order of `stored`, centre-cropped, from batch `start_batch` on.
+
+    length, stride: as the records were prepared for. The last batch is filled up by repeating its last window. Holds a few
+    blocks and batches in memory. Raises UsageError when `crop` is larger than the stored frames.
+    """
+    if (length, stride) != load_windows(prepared):
+        raise ValueError(f"windows of {length} frames, stride {stride}, asked of records prepared for {load_windows(prepared)}")
+    where = locate_windows([s for s in stored if s.segment.split == split], length=length, stride=stride)
+    records = open_records(prepared, split)
+    if len(records):
+        _check_crop(records[0]["frames"].shape, crop)
+    source = _WindowBatches(records, where, crop=crop, batch=batch, length=length)
+    return _iterate(source, start_batch)
+
+
+def locate_windows(stored: Sequence[StoredSegment], *, length: int, stride: int) -> WindowPlaces:
+    """Record and frame of every window of `stored`, segments of one split, segment by segment."""
+    counts = [window_count(s.frames, length=length, stride=stride) for s in stored]
+    index = [np.arange(count) for count in counts]
+    records = [s.first_record + i // WINDOWS_PER_BLOCK for s, i in zip(stored, index)]
+    starts = [i % WINDOWS_PER_BLOCK * stride for i in index]
+    return WindowPlaces(*(np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64) for parts in (records, starts)))
+
+
+def clips_feed(prepared: Path, stored: Sequence[StoredSegment], *, length: int, batch: int, steps: int, seed: int,
+               start_step: int = 0) -> Iterator[Clips]:
+    """Yields batches start_step .. steps - 1 of random clips of `length` frames from the adaptation split.
+
+    Each epoch takes every video once, in a new order; with fewer videos than `batch` a batch holds several clips of one.
+    Sample n follows from (seed, n) alone, whatever was fed before. Raises UsageError when there is no clip to draw.
+    """
+    videos = _videos(stored, length)
+    if not videos:
+        raise UsageError(f"no normal segment of {length} frames is left to adapt on: raise --config.data.adapt_share, mark "
+                         "videos with split=adapt, or skip adaptation with --config.adapt.steps=0")
+    clips = _ClipReader(open_records(prepared, ADAPT), load_windows(prepared))
+    return _iterate(_ClipBatches(clips, videos, length=length, batch=batch, steps=steps, seed=seed), start_step)
+
+
+def draw_clips(segments: Sequence[StoredSegment], length: int, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    """Draws (segment, first stored frame) of an anchor and of a negative from the segments of one video.
+
+    The anchor is uniform over all runs of `length` frames; the negative over those that share no frame of the video with
+    it, None if there are none. Every segment must have `length` frames.
+    """
+    counts = np.array([s.frames - length + 1 for s in segments])
+    choices = np.repeat(np.arange(len(segments)), counts), np.concatenate([np.arange(count) for count in counts])
+    in_video = choices[1] + np.array([s.segment.start for s in segments])[choices[0]]
+    by_frames = np.repeat([s.frames for s in segments] / counts, counts)
+    anchor = rng.choice(len(in_video), p=by_frames / by_frames.sum())
+    apart = np.flatnonzero(np.abs(in_video - in_video[anchor]) >= length)
+    negative = rng.choice(apart) if apart.size else None
+    pick = [None if i is None else (int(choices[0][i]), int(choices[1][i])) for i in (anchor, negative)]
+    return pick[0], pick[1]
+
+
+class _WindowBatches:
+    """Random access to batches of windows."""
+
+    def __init__(self, records: Sequence[dict[str, Any]], where: WindowPlaces, *, crop: int, batch: int, length: int):
+        self._where, self._crop, self._batch, self._length = where, crop, batch, length
+        self._block = lru_cache(_BLOCKS_KEPT)(lambda record: centre_crop(records[record]["frames"], crop))
+
+    def __len__(self) -> int:
+        return -(-len(self._where.record) // self._batch)
+
+    def __getitem__(self, index: int) -> WindowBatch:
+        first = index * self._batch
+        count = min(self._batch, len(self._where.record) - first)
+        wanted = np.minimum(np.arange(first, first + self._batch), first + count - 1)
+        places = zip(self._where.record[wanted].tolist(), self._where.start[wanted].tolist())
+        return WindowBatch(np.stack([self._block(record)[start:start + self._length] for record, start in places]), count)
+
+
+class _ClipReader:
+    """Reads any run of consecutive frames of a stored segment."""
+
+    def __init__(self, records: Sequence[dict[str, Any]], windows: Windows):
+        self._windows = windows
+        self._block = lru_cache(_BLOCKS_KEPT)(lambda record: records[record]["frames"])
+
+    def read(self, segment: StoredSegment, start: int, length: int) -> np.ndarray:
+        """Frames start .. start + length - 1 of the segment's stored ones, uint8 [length, H, W, 3]."""
+        ranges = block_ranges(segment.frames, length=self._windows.length, stride=self._windows.stride)
+        parts, at = [], start
+        for i, (first, stop) in enumerate(ranges):
+            if first <= at < min(stop, start + length):
+                parts.append(self._block(segment.first_record + i)[at - first:start + length - first])
+                at += len(parts[-1])
+        return np.concatenate(parts)
+
+
+class _ClipBatches:
+    """Random access to the batches of `clips_feed`."""
+
+    def __init__(self, clips: _ClipReader, videos: list[list[StoredSegment]], *, length: int, batch: int, steps: int, seed: int):
+        self._clips, self._videos, self._length = clips, videos, length
+        self._batch, self._steps, self._seed = batch, steps, seed
+        self._order = lru_cache(2)(lambda epoch: numpy_stream(seed, "adaptation order", epoch).permutation(len(videos)))
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, step: int) -> Clips:
+        samples = [self._sample(step * self._batch + i) for i in range(self._batch)]
+        anchors, negatives, has_negative, videos = zip(*samples)
+        return Clips(np.stack(anchors), np.stack(negatives), np.array(has_negative), np.array(videos, np.int32))
+
+    def _sample(self, number: int) -> tuple[np.ndarray, np.ndarray, bool, int]:
+        epoch, position = divmod(number, len(self._videos))
+        video = int(self._order(epoch)[position])
+        rng = numpy_stream(self._seed, "adaptation clip", number)
+        segments = self._videos[video]
+        anchor, negative = draw_clips(segments, self._length, rng)
+        share = rng.random()
+        clips = [square_crop(self._clips.read(segments[i], start, self._length), share) for i, start in (anchor, negative or anchor)]
+        return clips[0], clips[1], negative is not None, video
+
+
+def centre_crop(frames: np.ndarray, crop: int) -> np.ndarray:
+    """[T, H, W, 3] -> [T, crop, crop, 3]; odd pixels over are left at the bottom and right."""
+    top, left = ((side - crop) // 2 for side in frames.shape[1:3])
+    return frames[:, top:top + crop, left:left + crop]
+
+
+def square_crop(frames: np.ndarray, share: float) -> np.ndarray:
+    """[T, H, W, 3] -> [T, S, S, 3], S the shorter side; `share` in [0, 1) of the way along the longer one."""
+    height, width = frames.shape[1:3]
+    side = min(height, width)
+    top, left = (int(share * (length - side + 1)) for length in (height, width))
+    return frames[:, top:top + side, left:left + side]
+
+
+def _videos(stored: Sequence[StoredSegment], length: int) -> list[list[StoredSegment]]:
+    """The normal adaptation segments that hold a clip, by video."""
+    videos: dict[str, list[StoredSegment]] = {}
+    for s in stored:
+        if s.segment.split == ADAPT and s.segment.label == NORMAL and s.frames >= length:
+            videos.setdefault(s.segment.video, []).append(s)
+    return list(videos.values())
+
+
+def _check_crop(shape: tuple[int, ...], crop: int) -> None:
+    if min(shape[1:3]) < crop:
+        raise UsageError(f"config.encoder.crop is {crop}, but stored frames have a short side of {min(shape[1:3])} "
+                         f"(config.data.short_side): choose a crop of at most that, or a larger short side")
+
+
+def _iterate(batches: Any, start: int) -> Iterator[Any]:
+    """Batches from `start` on, read ahead by threads, in order."""
+    if start >= len(batches):
+        return iter(())
+    return iter(grain.MapDataset.source(batches)[start:].to_iter_dataset(_THREADS))

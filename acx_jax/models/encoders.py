@@ -1,0 +1,90 @@
+"""The clip encoders by name: how each is built, what its input must be like and what it returns."""
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from acx_jax.models.i3d import I3D
+from acx_jax.models.resnet3d import VARIANTS, ResNet3D
+
+Array = jax.Array
+Variables = dict[str, Any]
+
+
+class Build(Protocol):
+    """Makes an encoder module computing in `dtype`, with batch statistics shared over `axis_name`."""
+
+    def __call__(self, dtype: Any = jnp.float32, axis_name: str | None = None) -> nn.Module: ...
+
+
+class EncoderSpec(NamedTuple):
+    """An encoder.
+
+    Attributes:
+      build: (dtype, axis_name) -> module that maps [B, T, H, W, 3] to [B, feature_dim] float32.
+      feature_dim: P.
+      mean, std: of each colour channel (R, G, B) in [0, 1]; the input is (x / 255 - mean) / std.
+      min_frames: fewest frames of a clip, the product of the temporal strides.
+      min_size: least height and width in pixels, the product of the spatial strides.
+    """
+
+    build: Build
+    feature_dim: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    min_frames: int
+    min_size: int
+
+
+def _resnet(name: str) -> EncoderSpec:
+    variant = VARIANTS[name]
+    build = lambda dtype=jnp.float32, axis_name=None: ResNet3D(variant, dtype, axis_name)
+    frames = 2 ** sum(kind != "spatial" for kind in variant.kinds[1:])
+    kinetics_mean, kinetics_std = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+    return EncoderSpec(build, variant.widths[-1], kinetics_mean, kinetics_std, frames, 16)
+
+
+def _build_i3d(dtype: Any = jnp.float32, axis_name: str | None = None) -> nn.Module:
+    return I3D(None, dtype, axis_name)
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    **{name: _resnet(name) for name in VARIANTS},
+    "i3d": EncoderSpec(_build_i3d, 1024, (0.5,) * 3, (0.5,) * 3, 8, 32),
+}
+
+
+def normalise(spec: EncoderSpec, clips: Array) -> Array:
+    """(x / 255 - mean) / std of `clips` [..., 3] uint8 in RGB -> [..., 3] float32."""
+    mean, std = jnp.asarray(spec.mean, jnp.float32), jnp.asarray(spec.std, jnp.float32)
+    return (clips.astype(jnp.float32) / 255.0 - mean) / std
+
+
+def check_clip_shape(spec: EncoderSpec, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless `shape` is [B, T, H, W, 3] and no smaller than the encoder's strides."""
+    if len(shape) != 5 or shape[4] != 3:
+        raise ValueError(f"clips of shape {shape} are not [batch, frames, height, width, 3]")
+    frames, *size = shape[1:4]
+    if frames < spec.min_frames or min(size) < spec.min_size:
+        raise ValueError(f"clips of {frames} frames of {size[0]}x{size[1]} are too small: the encoder's strides need "
+                         f"at least {spec.min_frames} frames of {spec.min_size}x{spec.min_size}")
+
+
+def init_variables(spec: EncoderSpec, key: Array, clip_shape: tuple[int, ...]) -> Variables:
+    """Random parameters and fresh statistics.
+
+    Args:
+      spec: of the encoder.
+      key: a PRNG key.
+      clip_shape: [B, T, H, W, 3] of the clips that will come; the variables do not depend on B, T, H and W.
+    Returns:
+      {"params": ..., "batch_stats": ...}, trees of float32 arrays.
+    Raises:
+      ValueError: the encoder cannot take clips of that shape.
+    """
+    check_clip_shape(spec, clip_shape)
+    init = partial(spec.build(jnp.float32, None).init, train=False)
+    # Only shapes matter; the unused forward pass is dropped by the compiler.
+    return dict(jax.jit(init)(key, jnp.zeros((1, *clip_shape[1:]), jnp.float32)))

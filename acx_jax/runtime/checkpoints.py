@@ -1,0 +1,47 @@
+"""Orbax checkpoints of a training run: saved as it goes, resumed from the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+KEPT = 2
+
+
+class Checkpoints:
+    """The checkpoints in one folder, by step; the newest KEPT stay. Writing overlaps with training."""
+
+    def __init__(self, folder: Path, *, every: int):
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, save_interval_steps=every)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def restore_newest(self, like: Any) -> Any | None:
+        """The newest state, shaped like `like`; None when there is none yet."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        return self._manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like)))
+
+    def save(self, step: int, state: Any) -> None:
+        """Saves after every `every`-th step; others are passed over."""
+        self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def save_variables(folder: Path, variables: Any) -> None:
+    """Writes one tree of arrays, replacing what is there."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), variables, force=True)
+
+
+def load_variables(folder: Path, like: Any) -> Any:
+    """Reads a tree shaped like `like`."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, like))

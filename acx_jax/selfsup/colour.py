@@ -1,0 +1,41 @@
+"""Colour views: brightness, contrast, saturation and hue of a whole clip, in random order."""
+
+from __future__ import annotations
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+
+GREY = jnp.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
+
+
+def jitter(key: jax.Array, clip: jax.Array) -> jax.Array:
+    """All four changes in random order, one draw for all frames. clip float [T, H, W, 3] in [0, 1] -> the same.
+
+    Factors as published: brightness and contrast in [0.5, 1.5], saturation in [0.75, 1.25], hue in [-0.5, 0.5] of the circle.
+    """
+    order_key, *keys = jax.random.split(key, 5)
+    ranges = ((0.5, 1.5), (0.5, 1.5), (0.75, 1.25), (-0.5, 0.5))
+    factors = [jax.random.uniform(k, (), minval=low, maxval=high) for k, (low, high) in zip(keys, ranges)]
+    changes = [lambda x, change=change, factor=factor: jnp.clip(change(x, factor), 0, 1)
+               for change, factor in zip((brightness, contrast, saturation, dm_pix.adjust_hue), factors)]
+    for which in jax.random.permutation(order_key, 4):
+        clip = jax.lax.switch(which, changes, clip)
+    return clip
+
+
+def brightness(clip: jax.Array, factor: jax.Array) -> jax.Array:
+    """Blends with black."""
+    return clip * factor
+
+
+def contrast(clip: jax.Array, factor: jax.Array) -> jax.Array:
+    """Blends with each frame's mean grey."""
+    mean = jnp.mean(clip @ GREY, axis=(-2, -1))[..., None, None, None]
+    return mean + factor * (clip - mean)
+
+
+def saturation(clip: jax.Array, factor: jax.Array) -> jax.Array:
+    """Blends with the grey picture."""
+    grey = (clip @ GREY)[..., None]
+    return grey + factor * (clip - grey)

@@ -1,0 +1,78 @@
+"""Geometric views: where each output pixel is read from, so that several cost one nearest-neighbour gather."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+CENTRES = (60 / 224, 140 / 224)  # published ranges of the local warp, as shares of the side
+SHIFTS = (10 / 224, 20 / 224)
+MOST_WARPS = 3
+
+
+class Grid(NamedTuple):
+    """rows, columns: float32 [S, S], the input position of each output pixel."""
+
+    rows: jax.Array
+    columns: jax.Array
+
+
+def identity(size: int) -> Grid:
+    """Every pixel from its own place in a frame of `size` x `size`."""
+    line = jnp.arange(size, dtype=jnp.float32)
+    return Grid(*jnp.meshgrid(line, line, indexing="ij"))
+
+
+def crop(key: jax.Array, grid: Grid, *, of: int) -> Grid:
+    """Moves the output's square uniformly at random within a frame of `of` x `of`."""
+    shift = jax.random.randint(key, (2,), 0, of - grid.rows.shape[0] + 1)
+    return Grid(grid.rows + shift[0], grid.columns + shift[1])
+
+
+def rotate(key: jax.Array, grid: Grid, *, of: int, degrees: float = 10.0) -> Grid:
+    """Turns the frame of `of` x `of` about its centre by a uniform angle in [-degrees, degrees]."""
+    angle = jnp.deg2rad(jax.random.uniform(key, (), minval=-degrees, maxval=degrees))
+    centre = (of - 1) / 2
+    rows, columns = grid.rows - centre, grid.columns - centre
+    return Grid(centre + jnp.cos(angle) * rows + jnp.sin(angle) * columns,
+                centre - jnp.sin(angle) * rows + jnp.cos(angle) * columns)
+
+
+def local_warps(key: jax.Array, grid: Grid) -> Grid:
+    """One to three local shifts of the picture: the scene is bent, the motion in it stays (arXiv 2112.06320, section 3.2).
+
+    With a centre p and a shift s drawn for each, a pixel at distance d of p reads h s away, h = 0.5 / (3 (d / |s|)^4 + 1),
+    within three shifts of p.
+    """
+    count_key, warp_key = jax.random.split(key)
+    count = jax.random.randint(count_key, (), 1, MOST_WARPS + 1)
+    for i, one in enumerate(jax.random.split(warp_key, MOST_WARPS)):
+        warped = _local_warp(one, grid)
+        grid = Grid(*(jnp.where(i < count, new, old) for new, old in zip(warped, grid)))
+    return grid
+
+
+def _local_warp(key: jax.Array, grid: Grid) -> Grid:
+    side = grid.rows.shape[0]
+    centre_key, shift_key = jax.random.split(key)
+    shift = side * jax.random.uniform(shift_key, (2,), minval=SHIFTS[0], maxval=SHIFTS[1])
+    point = side * jax.random.uniform(centre_key, (2,), minval=CENTRES[0], maxval=CENTRES[1]) + shift
+    away = Grid(grid.rows - point[0], grid.columns - point[1])
+    ratio = (away.rows**2 + away.columns**2) / jnp.sum(shift**2)
+    reach = 0.5 / (3 * ratio**2 + 1)
+    near = (jnp.abs(away.rows) <= 3 * shift[0]) & (jnp.abs(away.columns) <= 3 * shift[1])
+    reach = jnp.where(near, reach, 0.0)
+    inside = side - 1.0
+    return Grid(jnp.clip(grid.rows - reach * shift[0], 0, inside), jnp.clip(grid.columns - reach * shift[1], 0, inside))
+
+
+def sample(clip: jax.Array, grid: Grid) -> jax.Array:
+    """Reads the nearest pixels; black outside. clip [T, H, W, C] -> [T, S, S, C]."""
+    rows, columns = jnp.round(grid.rows).astype(int), jnp.round(grid.columns).astype(int)
+    height, width = clip.shape[1:3]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    flat = clip.reshape(clip.shape[0], height * width, clip.shape[3])
+    index = jnp.clip(rows, 0, height - 1) * width + jnp.clip(columns, 0, width - 1)
+    return jnp.where(inside[None, :, :, None], flat[:, index], 0)

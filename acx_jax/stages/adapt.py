@@ -1,0 +1,130 @@
+"""DAM, domain adaptation: contrastive training of the encoder on normal clips of the target's videos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from acx_jax import randomness
+from acx_jax.contracts import Clips, StoredSegment
+from acx_jax.data import prepared
+from acx_jax.data.feeds import clips_feed
+from acx_jax.errors import UsageError, WorkError
+from acx_jax.models.encoders import ENCODERS
+from acx_jax.runtime import devices
+from acx_jax.runtime.checkpoints import Checkpoints, save_variables
+from acx_jax.runtime.files import write_json, write_text
+from acx_jax.selfsup import projection, training
+from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
+from acx_jax.stages.job import Job
+
+LOG, SUMMARY, ENCODER = "log.jsonl", "summary.json", "encoder"
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+    """What of the config this stage depends on; how often it saves changes nothing in what it computes."""
+    adapt = config.adapt.to_dict()
+    adapt.pop("checkpoint_every")
+    return {"seed": config.seed, "adapt": adapt, "encoder": encoder_settings(config)}
+
+
+def run(job: Job) -> None:
+    """Trains, and leaves the adapted variables in `encoder`, one line a step in `log.jsonl`, and `summary.json`."""
+    stored, _ = prepared.load(job.workdir / "prepare")
+    clips = [s for s in stored if s.segment.split == "adapt"]
+    if job.config.adapt.steps == 0 or not clips:
+        reason = "config.adapt.steps is 0" if job.config.adapt.steps == 0 else "no video is left to adapt on"
+        job.log.info(f"adapt: left out, {reason}; only pretrained features will be evaluated")
+        write_json(job.out / SUMMARY, {"adapted": False, "reason": reason})
+        return
+    state = _train(job, clips)
+    save_variables(job.out / ENCODER, {"params": state.params["encoder"], "batch_stats": state.statistics})
+    videos = len({s.segment.video for s in clips})
+    write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": videos})
+
+
+def _train(job: Job, clips: list[StoredSegment]) -> training.AdaptState:
+    config, adapt = job.config, job.config.adapt
+    _check_batch(adapt.batch)
+    step, state = _program(config)
+    checkpoints = Checkpoints(job.out / "checkpoints", every=adapt.checkpoint_every)
+    state = _resumed(checkpoints, state, job)
+    feed = clips_feed(job.workdir / "prepare", clips, length=config.data.clip_frames, batch=adapt.batch, steps=adapt.steps,
+                      seed=config.seed, start_step=int(state.step))
+    state = devices.replicate(state)
+    key = randomness.stream(config.seed, "adapt")
+    _say_start(job, clips)
+    with job.log.progress("adapt", adapt.steps, unit="steps", start=int(state.step[0])) as advance:
+        for number, batch in enumerate(feed, int(state.step[0]) + 1):
+            state, metrics = step(state, devices.split(Clips(*map(np.asarray, batch))), key)
+            metrics = {name: float(value[0]) for name, value in metrics.items()}
+            _log_step(job, number, metrics)
+            checkpoints.save(number, devices.first(state))
+            advance(1, f"loss {metrics['loss']:.3f}")
+    checkpoints.close()
+    return devices.first(state)
+
+
+def _program(config: ConfigDict) -> tuple[Any, training.AdaptState]:
+    """The compiled step and the state it starts from."""
+    adapt, spec = config.adapt, ENCODERS[config.encoder.arch]
+    variables = pretrained_variables(config)
+    head = projection.init_head(randomness.stream(config.seed, "projection"), inputs=spec.feature_dim, outputs=adapt.projection)
+    optimiser = _optimiser(adapt)
+    project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm)
+    state = training.initial_state({"encoder": variables["params"], "head": head}, variables["batch_stats"], optimiser,
+                                   queue=adapt.queue, dimension=adapt.projection)
+    step = training.make_step(project, optimiser, size=config.encoder.crop, temperature=adapt.temperature,
+                              key_momentum=adapt.key_momentum, axis=devices.AXIS)
+    return devices.map_over_devices(step, in_axes=(0, 0, None), donate=(0,)), state
+
+
+def _optimiser(adapt: ConfigDict) -> optax.GradientTransformation:
+    rate = optax.cosine_decay_schedule(adapt.learning_rate, adapt.steps)
+    return optax.chain(optax.add_decayed_weights(adapt.weight_decay), optax.sgd(rate, adapt.momentum))
+
+
+def _check_batch(batch: int) -> None:
+    if batch % devices.count():
+        raise UsageError(f"config.adapt.batch is {batch}, expected a multiple of the {devices.count()} devices")
+
+
+def _resumed(checkpoints: Checkpoints, state: training.AdaptState, job: Job) -> training.AdaptState:
+    """The newest checkpointed state, or the first one; the log is cut back to it."""
+    newest = checkpoints.restore_newest(state)
+    state = state if newest is None else newest
+    done = int(state.step)
+    lines = [line for line in _log_lines(job.out / LOG) if line["step"] <= done]
+    write_text(job.out / LOG, "".join(json.dumps(line) + "\n" for line in lines))
+    if done:
+        job.log.info(f"adapt: goes on from the checkpoint of step {done}")
+    return state
+
+
+def _log_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:  # the line that a kill cut short
+            return
+
+
+def _log_step(job: Job, step: int, metrics: dict[str, float]) -> None:
+    with (job.out / LOG).open("a") as file:
+        file.write(json.dumps({"step": step, **{name: round(value, 6) for name, value in metrics.items()}}) + "\n")
+    if not np.isfinite(metrics["loss"]):
+        raise WorkError(f"adapt: the loss of step {step} is {metrics['loss']}: try a lower --config.adapt.learning_rate "
+                        f"(it is {job.config.adapt.learning_rate})")
+
+
+def _say_start(job: Job, clips: list[StoredSegment]) -> None:
+    videos, adapt = len({s.segment.video for s in clips}), job.config.adapt
+    few = f"; fewer videos than the batch, so a batch holds several clips of one" if videos < adapt.batch else ""
+    job.log.info(f"adapt: {adapt.steps} steps of {adapt.batch} clips from {len(clips)} normal segments of {videos} videos{few}; "
+                 "the first step compiles")

@@ -1,0 +1,31 @@
+"""The encoder that the config names, for the stages that use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from acx_jax import randomness
+from acx_jax.errors import UsageError
+from acx_jax.models import pretrained
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+    """What of the config the encoder's vectors depend on."""
+    return config.encoder.to_dict()
+
+
+def compute_dtype(config: ConfigDict) -> Any:
+    """The number format that the encoder computes in."""
+    return jnp.dtype(config.encoder.dtype)
+
+
+def pretrained_variables(config: ConfigDict) -> dict[str, Any]:
+    """The variables that adaptation starts from. Raises UsageError when they cannot be had or the clips do not fit."""
+    shape = (1, config.data.clip_frames, config.encoder.crop, config.encoder.crop, 3)
+    try:
+        return pretrained.load(config.encoder.weights, config.encoder.arch, randomness.stream(config.seed, "encoder"), shape)
+    except ValueError as error:
+        raise UsageError(f"config.encoder: {error}") from None

@@ -1,0 +1,127 @@
+"""Few-shot evaluation: every learner on the same episodes, before and after adaptation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from acx_jax import randomness
+from acx_jax.contracts import ContextFeatures, Episodes, Segment
+from acx_jax.data import prepared
+from acx_jax.data.episodes import WAY, largest_query, sample_episodes
+from acx_jax.data.feature_store import load_features
+from acx_jax.fewshot import baselines
+from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
+from acx_jax.fewshot.learner import Learner
+from acx_jax.fewshot.mcp import mcp
+from acx_jax.fewshot.metrics import episode_metrics, half_width_95
+from acx_jax.models.context_perception import ContextHead
+from acx_jax.runtime import devices
+from acx_jax.runtime.files import replacing, write_array, write_json
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages.embed import SETS
+from acx_jax.stages.job import Job
+
+NO_FEATURES = "none"  # of the length baseline, which looks at none
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+    """What of the config this stage depends on."""
+    episodes = config.episodes.to_dict()
+    episodes.pop("chunk")
+    return {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict()}
+
+
+def check_possible(config: ConfigDict, workdir: Path) -> None:
+    """Raises UsageError when the prepared segments are too few for the asked shots."""
+    largest_query(_segments(workdir), shot=config.episodes.shot, query=config.episodes.query)
+
+
+def run(job: Job) -> None:
+    """Writes `episodes.npz`, `scores/<features>-<learner>.npy` and `results.json`."""
+    episodes = _episodes(job)
+    (job.out / "scores").mkdir(exist_ok=True)
+    features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
+    rows = [_row(job, name, learner, features[name], episodes) for name in features for learner in job.config.learners.names]
+    rows.append(_row(job, NO_FEATURES, "length", next(iter(features.values())), episodes))
+    write_json(job.out / "results.json", rows)
+    for line in table(rows):
+        job.log.info(line)
+
+
+def make_learner(name: str, config: ConfigDict, *, features: int) -> Learner:
+    """The learner that the config describes, for vectors of `features` dimensions."""
+    learners = config.learners
+    if name == "mcp":
+        options = learners.mcp
+        head = ContextHead(WAY, options.hidden, options.groups, options.neighbours, options.blocks, options.pool, options.scaled_paths)
+        return mcp(head, features=features, epochs=options.epochs, batch=options.batch, learning_rate=options.learning_rate)
+    if name == "linear":
+        return baselines.linear(features=features, way=WAY, pool=learners.pool, **learners.linear)
+    if name == "proto":
+        return baselines.proto(features=features, way=WAY, pool=learners.pool)
+    return baselines.length()
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The results as lines for the terminal."""
+    head = f"{'learner':8} {'features':10} {'accuracy':>17} {'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}"
+    return [head] + [
+        f"{r['learner']:8} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} {r['auroc']:8.3f} "
+        f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}" for r in rows]
+
+
+def _segments(workdir: Path) -> list[Segment]:
+    return [s.segment for s in prepared.load(workdir / "prepare")[0] if s.segment.split == "evaluate"]
+
+
+def _episodes(job: Job) -> Episodes:
+    asked, segments = job.config.episodes, _segments(job.workdir)
+    query = largest_query(segments, shot=asked.shot, query=asked.query)
+    if query < asked.query:
+        job.log.info(f"evaluate: {query} queries a class instead of {asked.query}: the data leave no more beside {asked.shot} shots")
+    episodes = sample_episodes(segments, count=asked.count, shot=asked.shot, query=query, seed=job.config.seed)
+    with replacing(job.out / "episodes.npz") as file:
+        np.savez(file, support=episodes.support, query=episodes.query, way=episodes.way)
+    job.log.info(f"evaluate: {asked.count} episodes, {WAY}-way {asked.shot}-shot {query}-query, from {len(segments)} segments")
+    return episodes
+
+
+def _row(job: Job, features_name: str, learner_name: str, features: ContextFeatures, episodes: Episodes) -> dict[str, Any]:
+    path = job.out / "scores" / f"{features_name}-{learner_name}.npy"
+    if not path.exists():  # an interrupted run of the same fingerprint left what it had finished
+        learner = make_learner(learner_name, job.config, features=features.vectors.shape[1])
+        label = learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features"
+        chunk = min(job.config.episodes.chunk, len(episodes.support))
+        write_array(path, _probabilities(learner, features, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
+    values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
+    means = {name: round(float(value.mean()), 6) for name, value in values.items()}
+    return {"learner": learner_name, "features": features_name, "category": "all", "ego_involved": "all", "way": WAY,
+            "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), "accuracy": means["accuracy"],
+            "accuracy_ci95": round(half_width_95(values["accuracy"]), 6), **{k: v for k, v in means.items() if k != "accuracy"}}
+
+
+def _probabilities(learner: Learner, features: ContextFeatures, episodes: Episodes, *, chunk: int, seed: int, label: str,
+                   log: RunLog) -> np.ndarray:
+    """Probability of abnormal of every query, float32 [E, Q]; chunks of episodes bound the memory."""
+    chunk = devices.round_up(chunk)
+    program = _program(learner, devices.replicate(jax.tree.map(np.asarray, padded_graphs(features))))
+    keys = jax.vmap(lambda i: jax.random.fold_in(randomness.stream(seed, "learners"), i))(np.arange(len(episodes.support)))
+    scores = []
+    with log.progress(f"evaluate {label}", len(episodes.support), unit="episodes") as advance:
+        for first in range(0, len(episodes.support), chunk):
+            rows = np.minimum(np.arange(first, first + chunk), len(episodes.support) - 1)  # the last chunk is filled up
+            logits = program(episodes.support[rows], episodes.query[rows], keys[rows])
+            scores.append(np.asarray(jax.nn.softmax(logits))[..., 1])
+            advance(min(chunk, len(episodes.support) - first))
+    return np.concatenate(scores)[: len(episodes.support)]
+
+
+def _program(learner: Learner, graphs: Any) -> Callable[..., jax.Array]:
+    mapped = devices.map_over_devices(score_episodes(learner, way=WAY))
+    return lambda support, query, keys: devices.join(mapped(graphs, *devices.split((support, query, keys))))

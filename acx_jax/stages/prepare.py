@@ -1,0 +1,108 @@
+"""prepare: from videos and their table to records of decoded frames."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from acx_jax.contracts import LABELS, SPLITS, Coverage, StoredSegment
+from acx_jax.data.builders import clips
+from acx_jax.data.builders.folder import list_folder
+from acx_jax.data.builders.listing import Listing, fingerprint
+from acx_jax.data.builders.synthetic import write_videos
+from acx_jax.data.prepared import RECORDS, SEGMENTS, Windows, to_json
+from acx_jax.data.splits import assign_splits
+from acx_jax.data.windows import window_count
+from acx_jax.errors import WorkError
+from acx_jax.runtime.files import write_json
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages.job import Job
+
+SCENES = "synthetic"  # folder of the rendered videos
+SCENE_FRAMES = (24, 40)  # of a rendered video, at least and at most
+SHOWN = 10  # skipped items the log names
+
+_SETTINGS = ("builder", "fps", "short_side", "resample", "clip_frames", "clip_stride", "min_frames", "max_frames",
+             "max_adapt_frames", "adapt_share", "max_bad_share")
+_SYNTHETIC = ("videos", "scene_width", "scene_height")
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+    """The settings that the records depend on."""
+    names = _SETTINGS + (_SYNTHETIC if config.data.builder == "synthetic" else ())
+    return {"seed": config.seed} | {f"data.{name}": config.data[name] for name in names}
+
+
+def inputs(config: ConfigDict) -> str:
+    """Fingerprint of the user's table and videos; nothing for synthetic ones, which follow from the settings."""
+    return fingerprint(list_folder(Path(config.data.root))) if config.data.builder == "folder" else ""
+
+
+def run(job: Job) -> None:
+    """Writes RECORDS and SEGMENTS into job.out. Raises WorkError when no segment is usable or too many videos are not."""
+    shutil.rmtree(job.out / RECORDS, ignore_errors=True)  # what an interrupted run left of them has no end
+    listed = _list(job)
+    data = job.config.data
+    split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=job.config.seed)
+    unused = len(listed.segments) - len(split)
+    built = _build(listed._replace(segments=split), job)
+    coverage = _coverage(listed, built, unused)
+    _say_coverage(coverage, built.stored, Windows(data.clip_frames, data.clip_stride), job.log)
+    if not built.stored:
+        raise WorkError(f"none of the {listed.segments_listed} listed segments can be used: " + _first_reasons(coverage))
+    write_json(job.out / SEGMENTS, to_json(built.stored, coverage, Windows(data.clip_frames, data.clip_stride)))
+
+
+def _list(job: Job) -> Listing:
+    data = job.config.data
+    if data.builder == "folder":
+        return list_folder(Path(data.root))
+    scenes = job.out / SCENES
+    with job.log.progress("render", data.videos, unit="video") as advance:
+        write_videos(root=scenes, seed=job.config.seed, videos=data.videos, size=(data.scene_width, data.scene_height),
+                     frames=SCENE_FRAMES, progress=lambda done, total: advance(1))
+    return list_folder(scenes)
+
+
+def _build(listing: Listing, job: Job) -> clips.Built:
+    data = job.config.data
+    with job.log.progress("decode", len({s.video for s in listing.segments}), unit="video") as advance:
+        return clips.build(
+            listing, job.out / RECORDS, length=data.clip_frames, stride=data.clip_stride, fps=data.fps,
+            short_side=data.short_side, resample=data.resample, min_frames=data.min_frames, max_frames=data.max_frames,
+            max_adapt_frames=data.max_adapt_frames, max_bad_share=data.max_bad_share, advance=advance)
+
+
+def _coverage(listing: Listing, built: clips.Built, unused: int) -> Coverage:
+    of_adaptation = (f"{unused} abnormal segments of adaptation videos are not used",) if unused else ()
+    return Coverage(
+        videos_listed=listing.videos_listed, videos_used=len({s.segment.video for s in built.stored}),
+        segments_listed=listing.segments_listed, segments_used=len(built.stored),
+        skipped=listing.skipped + built.skipped, notes=listing.notes + of_adaptation + built.notes)
+
+
+def _say_coverage(coverage: Coverage, stored: Sequence[StoredSegment], windows: Windows, log: RunLog) -> None:
+    log.info(f"  {coverage.videos_used} of {coverage.videos_listed} videos, "
+             f"{coverage.segments_used} of {coverage.segments_listed} segments are used")
+    for split in SPLITS:
+        mine = [s for s in stored if s.segment.split == split]
+        labels = Counter(s.segment.label for s in mine)
+        count = sum(window_count(s.frames, length=windows.length, stride=windows.stride) for s in mine)
+        log.info(f"  {split}: {len({s.segment.video for s in mine})} videos, "
+                 + ", ".join(f"{labels[i]} {name}" for i, name in enumerate(LABELS)) + f" segments, {count} windows")
+    for note in coverage.notes:
+        log.info(f"  note: {note}")
+    for item, reason in coverage.skipped[:SHOWN]:
+        log.info(f"  skipped {item}: {reason}")
+    if len(coverage.skipped) > SHOWN:
+        log.info(f"  skipped {len(coverage.skipped) - SHOWN} more, all named in {SEGMENTS}")
+
+
+def _first_reasons(coverage: Coverage) -> str:
+    shown = [f"{item}: {reason}" for item, reason in coverage.skipped[:3]]
+    return "; ".join(shown) + (f"; and {len(coverage.skipped) - 3} more" if len(coverage.skipped) > 3 else "")

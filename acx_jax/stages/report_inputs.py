@@ -1,0 +1,106 @@
+"""What the report is drawn from: the outputs of the other stages, read back."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from acx_jax.contracts import Coverage, Episodes, StoredSegment
+from acx_jax.data import prepared
+from acx_jax.errors import UsageError
+
+Row = dict[str, Any]  # one row of evaluate/results.json
+Scored = tuple[str, str]  # (features, learner)
+
+MEASURES = ("accuracy", "accuracy_ci95", "auroc", "average_precision", "recall_normal", "recall_abnormal")
+
+
+class Findings(NamedTuple):
+    """Everything the report shows.
+
+    rows: the rows over all segments. split_rows: those of one category or one side of ego_involved. scores: float [E,
+    way * query] in [0, 1], the probability of abnormal, by (features, learner). segments: the stored segments of both
+    splits; `episodes` index those of the split "evaluate". losses: one dict a training step, none without adaptation.
+    """
+
+    rows: tuple[Row, ...]
+    split_rows: tuple[Row, ...]
+    episodes: Episodes
+    scores: dict[Scored, np.ndarray]
+    segments: tuple[StoredSegment, ...]
+    coverage: Coverage
+    losses: tuple[Row, ...]
+    windows: int | None
+    overrides: dict[str, str]
+
+    @property
+    def chance(self) -> float:
+        return 1 / self.episodes.way
+
+    @property
+    def evaluated(self) -> tuple[StoredSegment, ...]:
+        return tuple(stored for stored in self.segments if stored.segment.split == "evaluate")
+
+
+def load(workdir: Path) -> Findings:
+    """Reads what the stages before wrote. Raises UsageError if there are no results yet."""
+    evaluate = workdir / "evaluate"
+    rows = [_with_numbers(row) for row in _read_results(evaluate / "results.json")]
+    segments, coverage = prepared.load(workdir / "prepare")
+    return Findings(
+        rows=tuple(row for row in rows if _is_whole(row)),
+        split_rows=tuple(row for row in rows if not _is_whole(row)),
+        episodes=_read_episodes(evaluate / "episodes.npz"),
+        scores=_read_scores(evaluate / "scores", rows),
+        segments=segments,
+        coverage=coverage,
+        losses=_read_lines(workdir / "adapt" / "log.jsonl"),
+        windows=_read_json(workdir / "embed" / "summary.json", {}).get("windows"),
+        overrides=_read_json(workdir / "config.json", {}).get("overrides", {}),
+    )
+
+
+def true_classes(episodes: Episodes) -> np.ndarray:
+    """int [way * query]: the class of each query column."""
+    return np.repeat(np.arange(episodes.way), episodes.queries)
+
+
+def _read_results(path: Path) -> list[Row]:
+    rows = _read_json(path, [])
+    if not rows:
+        raise UsageError(f"{path} is missing or empty: run --stage=evaluate first")
+    return rows
+
+
+def _with_numbers(row: Row) -> Row:
+    """JSON may hold null where a measure is undefined; here it is NaN."""
+    return row | {key: math.nan if row.get(key) is None else float(row[key]) for key in MEASURES}
+
+
+def _is_whole(row: Row) -> bool:
+    return row["category"] == "all" and row["ego_involved"] == "all"
+
+
+def _read_episodes(path: Path) -> Episodes:
+    with np.load(path, allow_pickle=False) as arrays:
+        return Episodes(arrays["support"], arrays["query"], int(arrays["way"]))
+
+
+def _read_scores(folder: Path, rows: list[Row]) -> dict[Scored, np.ndarray]:
+    names = {(row["features"], row["learner"]) for row in rows if _is_whole(row)}
+    paths = {name: folder / f"{name[0]}-{name[1]}.npy" for name in sorted(names)}
+    return {name: np.load(path, allow_pickle=False) for name, path in paths.items() if path.exists()}
+
+
+def _read_json(path: Path, missing: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else missing
+
+
+def _read_lines(path: Path) -> tuple[Row, ...]:
+    if not path.exists():
+        return ()
+    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())

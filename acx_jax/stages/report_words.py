@@ -1,0 +1,155 @@
+"""The report's sentences: what was run, and what the numbers do and do not say."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path, PurePath
+
+from ml_collections import ConfigDict
+
+from acx_jax.contracts import NORMAL, Episodes
+from acx_jax.stages.report_inputs import Findings, Row
+
+LEARNERS = {"mcp": "MCP head", "proto": "prototypes", "linear": "linear head", "length": "segment length alone"}
+FEATURES = {"pretrained": "before adaptation", "adapted": "after adaptation", "none": ""}
+ENCODERS = {
+    "i3d": "Inception I3D", "r2plus1d_tiny": "a very small R(2+1)D", "r2plus1d_18": "R(2+1)D-18",
+    "r2plus1d_34": "R(2+1)D-34", "r3d_18": "R3D-18", "mc3_18": "MC3-18",
+}
+WEIGHTS = {"i3d_kinetics400": "weights pretrained on Kinetics-400", "random": "random weights, never pretrained"}
+
+
+def what_was_run(findings: Findings, config: ConfigDict) -> list[str]:
+    """The set-up in plain sentences."""
+    return [_protocol(findings, config), _encoder(findings, config), _adaptation(findings, config)]
+
+
+def verdict(findings: Findings) -> list[str]:
+    """What the numbers say, one sentence a question: better than chance? than length alone? did adaptation help?"""
+    best = best_row(findings.rows)
+    if best is None:
+        return ["No learner gave a number to judge by."]
+    return [_against_chance(best, findings), *_against_length(best, findings), *_against_pretrained(findings.rows)]
+
+
+def best_row(rows: tuple[Row, ...], measure: str = "accuracy") -> Row | None:
+    """The row of a learner, not a baseline, with the highest `measure`; None where no row has a number."""
+    judged = [row for row in rows if row["learner"] != "length" and not math.isnan(row[measure])]
+    return max(judged, key=lambda row: row[measure], default=None)
+
+
+def row_name(row: Row) -> str:
+    """A learner and its features, as in "MCP head after adaptation"."""
+    return f"{LEARNERS.get(row['learner'], row['learner'])} {FEATURES.get(row['features'], row['features'])}".strip()
+
+
+def percent(value: float) -> str:
+    """A share as a percentage with one decimal; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def accuracy(row: Row) -> str:
+    """Accuracy with its 95 % interval, as in "78.2 ± 2.1 %"; a dash for what is NaN."""
+    if math.isnan(row["accuracy"]) or math.isnan(row["accuracy_ci95"]):
+        return percent(row["accuracy"])
+    return f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_ci95']:.1f} %"
+
+
+def chance_precision(episodes: Episodes) -> float:
+    """Mean average precision of a random order of one episode's queries; above 1 / way where they are few.
+
+    With n abnormal of N queries it is (H + (n - 1) / (N - 1) (N - H)) / N, where H is the N-th harmonic number.
+    """
+    total, harmonic = episodes.query.shape[1], sum(1 / k for k in range(1, episodes.query.shape[1] + 1))
+    return (harmonic + (episodes.queries - 1) / (total - 1) * (total - harmonic)) / total
+
+
+def command(config: ConfigDict, workdir: Path, overrides: dict[str, str]) -> str:
+    """The shell command that makes this run again from a checkout; of an absolute path only the last name is told."""
+    flags = [f"--config.{key}={_without_place(value)}" for key, value in overrides.items()]
+    parts = [f"--config=configs/{config.name}.py", f"--workdir=runs/{workdir.name}", *flags]
+    return " ".join(["python -m acx_jax.main", *map(shlex.quote, parts)])
+
+
+def _without_place(value: str) -> str:
+    return PurePath(value).name if PurePath(value).is_absolute() else value
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _protocol(findings: Findings, config: ConfigDict) -> str:
+    episodes = findings.episodes
+    fewer = ""
+    if episodes.queries < config.episodes.query:
+        fewer = f" ({config.episodes.query} were asked for; the data allow no more)"
+    return (
+        f"{_count(len(episodes.query), 'episode')}, {episodes.way}-way {episodes.shot}-shot: in each, every learner is fitted "
+        f"anew on {_count(episodes.shot, 'labelled segment')} of each class and judged on "
+        f"{_count(episodes.queries, 'other segment')} of each class{fewer}. No video and no source is on both sides."
+    )
+
+
+def _encoder(findings: Findings, config: ConfigDict) -> str:
+    windows = "" if findings.windows is None else f"; {_count(findings.windows, 'clip')} encoded"
+    arch, weights = config.encoder.arch, config.encoder.weights
+    return f"Encoder: {ENCODERS.get(arch, arch)}, {WEIGHTS.get(weights, weights)}{windows}."
+
+
+def _adaptation(findings: Findings, config: ConfigDict) -> str:
+    if not config.adapt.steps:
+        return "The encoder was not adapted to these videos (adapt.steps is 0)."
+    normal = [stored for stored in findings.segments if stored.segment.split == "adapt" and stored.segment.label == NORMAL]
+    return (
+        f"Adaptation: {_count(config.adapt.steps, 'step')} of self-supervised training on the {_count(len(normal), 'normal segment')} "
+        "of the adaptation split, whose videos are not used in the evaluation."
+    )
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    return row["accuracy"] - row["accuracy_ci95"], row["accuracy"] + row["accuracy_ci95"]
+
+
+def _clearly_above(row: Row, other: Row) -> bool:
+    """Whether the whole interval of `row` lies above that of `other`; False where an interval is NaN."""
+    return _interval(row)[0] > _interval(other)[1]
+
+
+def _against_chance(best: Row, findings: Findings) -> str:
+    low, high = _interval(best)
+    if low > findings.chance:
+        said = f"its 95 % interval is clear of chance ({percent(findings.chance)})"
+    elif high < findings.chance:
+        said = f"its 95 % interval lies below chance ({percent(findings.chance)})"
+    else:
+        said = f"that cannot be told from chance ({percent(findings.chance)})"
+    return f"The highest accuracy is {accuracy(best)}, of the {row_name(best)}; {said}."
+
+
+def _against_pretrained(rows: tuple[Row, ...]) -> list[str]:
+    by_name = {(row["features"], row["learner"]): row for row in rows}
+    pairs = [(row, by_name["adapted", learner]) for (features, learner), row in by_name.items()
+             if features == "pretrained" and ("adapted", learner) in by_name]
+    better = [_change(*pair) for pair in pairs if _clearly_above(pair[1], pair[0])]
+    worse = [_change(*pair) for pair in pairs if _clearly_above(*pair)]
+    alike = [_change(*pair) for pair in pairs if not _clearly_above(*pair) and not _clearly_above(pair[1], pair[0])]
+    found = [("Adaptation raised the accuracy of ", better, ""), ("Adaptation lowered the accuracy of ", worse, ""),
+             ("Adaptation made no clear difference to ", alike, ": the intervals overlap")]
+    return [start + "; ".join(changes) + end + "." for start, changes, end in found if changes]
+
+
+def _change(before: Row, after: Row) -> str:
+    learner = LEARNERS.get(before["learner"], before["learner"])
+    return f"the {learner} ({accuracy(before)} → {accuracy(after)})".replace("the prototypes", "prototypes")
+
+
+def _against_length(best: Row, findings: Findings) -> list[str]:
+    length = next((row for row in findings.rows if row["learner"] == "length"), None)
+    if length is None:
+        return []
+    above = "is clearly above" if _clearly_above(best, length) else "is not clearly above"
+    tells = " Length alone tells the classes apart here, so part of any learner's accuracy may be length." if (
+        _interval(length)[0] > findings.chance) else ""
+    return [f"It {above} the baseline on segment length alone ({accuracy(length)}).{tells}"]

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media import grey_frames, write_frames, write_table, write_video
+
+from acx_jax.contracts import Coverage, Skipped
+from acx_jax.data import prepared
+from acx_jax.data.builders import clips
+from acx_jax.data.builders.folder import list_folder
+from acx_jax.data.splits import assign_splits
+from acx_jax.errors import WorkError
+
+DEFAULTS = dict(length=8, stride=4, fps=0.0, short_side=16, resample="nearest", min_frames=8, max_frames=124, max_adapt_frames=1000,
+                max_bad_share=0.1)
+SPLIT = "video,start,end,label,split"
+
+
+def build(root: Path, out: Path, **changes) -> clips.Built:
+    listing = list_folder(root)
+    listing = listing._replace(segments=assign_splits(listing.segments, adapt_share=0.0, seed=0))
+    return clips.build(listing, out / prepared.RECORDS, **{**DEFAULTS, "advance": lambda n=1, note="": None, **changes})
+
+
+def levels(record: dict, step: int = 2) -> list[int]:
+    return (record["frames"].mean((1, 2, 3)) / step).round().astype(int).tolist()
+
+
+def test_records_hold_the_segments_frames_in_blocks(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_frames(root / "a", grey_frames(100, step=2))
+    write_video(root / "b.mp4", grey_frames(30, (64, 48), step=5))
+    write_table(root, "b.mp4,3,20,normal,adapt", "a,10,95,abnormal,evaluate", "a,0,8,normal,evaluate", header=SPLIT)
+    built = build(root, tmp_path)
+    assert [(s.segment.video, s.segment.start, s.frames, s.first_record, s.records) for s in built.stored] == [
+        ("b.mp4", 3, 18, 0, 1), ("a", 0, 9, 0, 1), ("a", 10, 86, 1, 2)]
+    adapt, evaluate = (prepared.open_records(tmp_path, split) for split in ("adapt", "evaluate"))
+    assert len(adapt) == 1 and levels(adapt[0], 5) == list(range(3, 21)) and adapt[0]["frames"].shape == (18, 16, 21, 3)
+    assert [levels(r) for r in evaluate] == [list(range(9)), list(range(10, 78)), list(range(74, 96))]
+    facts = [(r["segment"], r["block"], r["first_frame"], r["label"], r["video"]) for r in (evaluate[i] for i in range(3))]
+    assert facts == [(1, 0, 0, 0, b"a"), (2, 0, 0, 1, b"a"), (2, 1, 64, 1, b"a")] and evaluate[0]["frames"].dtype == np.uint8
+
+
+def test_a_split_may_be_empty(tmp_path: Path) -> None:
+    write_frames(tmp_path / "in" / "a", grey_frames(10))
+    build(write_table(tmp_path / "in", "a,0,9,normal"), tmp_path)
+    assert len(prepared.open_records(tmp_path, "adapt")) == 0 and len(prepared.open_records(tmp_path, "evaluate")) == 1
+
+
+def test_long_segments_keep_their_first_frames_and_a_note_says_so(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_frames(root / "a", grey_frames(30))
+    write_frames(root / "b", grey_frames(30))
+    write_table(root, "a,0,29,normal,adapt", "b,0,19,normal,evaluate", "b,20,29,abnormal,evaluate", header=SPLIT)
+    built = build(root, tmp_path, max_frames=12, max_adapt_frames=0)
+    assert [(s.frames, s.segment.end) for s in built.stored] == [(30, 29), (12, 19), (10, 29)]
+    assert built.notes == ("1 segments are longer than what is kept of them: the first 12 frames in evaluation, all in adaptation",)
+
+
+def test_whole_videos_get_their_end(tmp_path: Path) -> None:
+    write_video(tmp_path / "in" / "normal" / "a.mp4", grey_frames(21))
+    write_frames(tmp_path / "in" / "abnormal" / "b", grey_frames(9))
+    assert [s.segment.end for s in build(tmp_path / "in", tmp_path).stored] == [20, 8]
+
+
+def test_one_bad_video_in_a_hundred_is_skipped_counted_and_listed(tmp_path: Path) -> None:
+    frames = grey_frames(8)
+    for i in range(99):
+        write_frames(tmp_path / "in" / "normal" / f"{i}", frames, suffix=".bmp")
+    (tmp_path / "in" / "normal" / "bad.mp4").write_bytes(b"")
+    built = build(tmp_path / "in", tmp_path, max_bad_share=0.01)
+    assert len(built.stored) == 99 and built.notes == ("1 of 100 listed videos are missing or cannot be read",)
+    assert [item for item, _ in built.skipped] == ["normal segment 0..end of normal/bad.mp4"]
+    assert "not a readable video" in built.skipped[0].reason
+
+
+def test_too_many_bad_videos_stop_the_run(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_frames(root / "a", grey_frames(10))
+    (root / "b.mp4").write_text("text")
+    write_table(root, "a,0,9,normal", "b.mp4,0,9,normal", "gone.mp4,0,9,normal")
+    with pytest.raises(WorkError, match=r"1 of 3 .*\(33%\) are missing.*more than 10%: gone.mp4.*--config.data.max_bad_share"):
+        build(root, tmp_path)
+    with pytest.raises(WorkError, match=r"2 of 3 .*\(67%\).*more than 40%: gone.mp4, b.mp4 .*not a readable video"):
+        build(root, tmp_path, max_bad_share=0.4)
+    assert len(build(root, tmp_path, max_bad_share=0.7).stored) == 1
+
+
+def test_segments_complete_before_a_break_stay_and_the_video_is_not_bad(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_frames(root / "a", grey_frames(30))
+    (root / "a" / "21.png").write_bytes(b"broken")
+    write_table(root, "a,0,9,normal", "a,10,25,abnormal")
+    built = build(root, tmp_path, max_bad_share=0.0)
+    assert [s.segment.start for s in built.stored] == [0]
+    assert built.skipped == (("abnormal segment 10..25 of a", built.skipped[0].reason),)
+    assert "frame 20 (21.png) cannot be read" in built.skipped[0].reason
+
+
+def test_a_rate_applies_to_videos_and_not_to_folders(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_video(root / "a.mp4", grey_frames(40, step=5), rate=20)
+    write_frames(root / "b", grey_frames(10, step=2))
+    built = build(write_table(root, "a.mp4,2,11,normal", "b,0,9,normal"), tmp_path, fps=10.0)
+    assert levels(prepared.open_records(tmp_path, "evaluate")[0], 5) == list(range(4, 24, 2))
+    assert built.notes == ("1 videos are folders of images: they have no times, so 10 frames a second does not apply",)
+
+
+def test_each_video_is_decoded_once(tmp_path: Path, monkeypatch) -> None:
+    root, opened = tmp_path / "in", []
+    for name in ("a", "b"):
+        write_frames(root / name, grey_frames(40))
+    write_table(root, "a,0,9,normal", "b,0,9,normal", "a,20,39,abnormal", "b,12,29,abnormal")
+    decode = clips.frames
+    monkeypatch.setattr(clips, "frames", lambda path, **options: (opened.append(path.name), decode(path, **options))[1])
+    assert len(build(root, tmp_path).stored) == 4 and opened == ["a", "b"]
+
+
+def test_tfds_is_quiet_offline_and_stays_in_its_folder(tmp_path: Path, monkeypatch, capfd) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(socket.socket, "connect", lambda *args: pytest.fail("a connection was tried"))
+    write_frames(tmp_path / "in" / "a", grey_frames(10))
+    build(write_table(tmp_path / "in", "a,0,9,normal"), tmp_path)
+    assert capfd.readouterr() == ("", "") and sorted(os.listdir(tmp_path)) == ["in", "records"]
+
+
+def test_prepared_folder_can_be_moved_and_read_back(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_frames(root / "ä b", grey_frames(10))
+    built = build(write_table(root, "ä b,0,9,normal"), tmp_path / "one")
+    coverage = Coverage(2, 1, 3, 1, (Skipped("x", "why"),), ("note",))
+    (tmp_path / "one" / prepared.SEGMENTS).write_text(json.dumps(prepared.to_json(built.stored, coverage, prepared.Windows(8, 4))))
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert prepared.load(tmp_path / "two") == (built.stored, coverage)
+    assert prepared.load_windows(tmp_path / "two") == (8, 4)
+    assert prepared.open_records(tmp_path / "two", "evaluate")[0]["video"] == "ä b".encode()

@@ -1,0 +1,140 @@
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acx_jax.models.context_perception import ContextHead, GroupedConv
+from acx_jax.models.neighbours import nearest_neighbours
+
+BLOCKS = ("backbone1.2", "backbone2.0")
+VARIANTS = {
+    "default": {},
+    "two_blocks": {"blocks": 2},
+    "max_fuse": {"pool": "max"},
+    "k3": {"neighbours": 3},
+    "scaled": {"scaled_paths": True},
+}
+
+
+def recorded_parameter(name, shape):
+    """The recorded runs' weights, derived from their PyTorch names (see the README beside the recordings)."""
+    draw = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("bias"):
+        return (0.1 * draw.standard_normal(shape)).astype(np.float32)
+    if len(shape) == 1:
+        return draw.uniform(0.5, 1.5, shape).astype(np.float32)
+    return (np.sqrt(2.0 / np.prod(shape[1:])) * draw.standard_normal(shape)).astype(np.float32)
+
+
+def conv(name, out, inputs, taps, groups):
+    """A PyTorch Conv1d/2d weight as the [groups, taps, in, out] kernel of GroupedConv."""
+    shape = (out, inputs, 1, 1) if "sconvs" in name else (out, inputs, taps)
+    weight = recorded_parameter(name + ".weight", shape).reshape(groups, out // groups, inputs, taps)
+    return {"kernel": weight.transpose(0, 3, 2, 1), "bias": recorded_parameter(name + ".bias", (out,))}
+
+
+def linear(name, out, inputs):
+    shape = (out, inputs) if "last" in name else (out, inputs, 1, 1) if "sconvs" in name else (out, inputs, 1)
+    weight = recorded_parameter(name + ".weight", shape).reshape(out, inputs)
+    return {"kernel": weight.T, "bias": recorded_parameter(name + ".bias", (out,))}
+
+
+def block(name, scaled):
+    edge = linear(name + ".sconvs.0", 128, 256)
+    params = {
+        "temporal_in": linear(name + ".tconvs.0", 128, 128),
+        "temporal_conv": conv(name + ".tconvs.2", 128, 4, 3, 32),
+        "temporal_out": linear(name + ".tconvs.4", 128, 128),
+        "semantic_in_kernel": edge["kernel"], "semantic_in_bias": edge["bias"],
+        "semantic_group": conv(name + ".sconvs.2", 128, 4, 1, 32),
+        "semantic_out": linear(name + ".sconvs.4", 128, 128),
+    }
+    return params | ({"scales": recorded_parameter(name + ".sacle", (3,))} if scaled else {})
+
+
+def recorded_params(blocks=1, scaled_paths=False, **_):
+    params = {"stem": conv("backbone1.0", 128, 128, 3, 4), "classifier": linear("last_layer", 2, 128)}
+    for i in range(blocks):
+        params[f"block{i}"] = block(BLOCKS[i], scaled_paths)
+    return {"params": params}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_logits_and_gradients_equal_the_recorded_ones(parity, variant):
+    options = VARIANTS[variant]
+    head, params = ContextHead(**options), recorded_params(**options)
+    recorded = np.load(parity / f"mcp_{variant}.npz")
+    for key in [key for key in recorded if key.startswith("x")]:
+        x, logits = recorded[key], recorded[key.replace("x", "logits")]
+        mask = np.ones(x.shape[:2], bool)
+        ours = jax.jit(jax.vmap(head.apply, (None, 0, 0)))(params, x, mask)
+        np.testing.assert_allclose(ours, logits, atol=1e-4 * np.abs(logits).max())
+    x, mask = recorded["x13"], np.ones((2, 13), bool)
+
+    def loss(params):
+        logits = jax.vmap(head.apply, (None, 0, 0))(params, x, mask)
+        return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(2), jnp.array([0, 1])])
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params)
+    np.testing.assert_allclose(value, recorded["loss13"], rtol=1e-4)
+    stem = recorded["grad13.backbone1.0.weight"].reshape(4, 32, 128, 3).transpose(0, 3, 2, 1)
+    np.testing.assert_allclose(gradient["params"]["stem"]["kernel"], stem, atol=2e-3 * np.abs(stem).max())
+    edge = recorded["grad13.backbone1.2.sconvs.0.weight"].reshape(128, 256).T
+    np.testing.assert_allclose(gradient["params"]["block0"]["semantic_in_kernel"], edge, atol=2e-3 * np.abs(edge).max())
+
+
+@settings(max_examples=15, deadline=None)
+@given(nodes=st.integers(1, 9), padding=st.integers(1, 6), pool=st.sampled_from(["mean", "max"]), seed=st.integers(0, 99))
+def test_padding_is_invisible_in_logits_and_gradients(nodes, padding, pool, seed):
+    head = ContextHead(hidden=16, groups=4, blocks=2, pool=pool, scaled_paths=True)
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((nodes, 8)).astype(np.float32)
+    padded = np.concatenate([x, 100 * rng.standard_normal((padding, 8)).astype(np.float32)])
+    params = head.init(jax.random.key(seed), x, np.ones(nodes, bool))
+    whole, mask = np.ones(nodes, bool), np.arange(nodes + padding) < nodes
+
+    def score(params, x, mask):
+        return head.apply(params, x, mask) @ jnp.array([1.0, -2.0])
+
+    plain, masked = jax.value_and_grad(score)(params, x, whole), jax.value_and_grad(score)(params, padded, mask)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, masked)
+
+
+@given(nodes=st.integers(1, 12), real=st.integers(1, 12), k=st.integers(1, 15), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_neighbours_equal_a_sort(nodes, real, k, seed):
+    real = min(real, nodes)
+    x = np.random.default_rng(seed).standard_normal((nodes, 3)).astype(np.float32)
+    picks, valid = nearest_neighbours(jnp.asarray(x), jnp.arange(nodes) < real, k=k)
+    assert picks.shape == (nodes, min(k, nodes), nodes)
+    for n in range(real):
+        expected = np.argsort(((x[:real] - x[n]) ** 2).sum(-1), kind="stable")[: min(k, real)]
+        assert [int(np.flatnonzero(p)[0]) for p in picks[n][valid[n]]] == expected.tolist()
+
+
+def test_equal_nodes_keep_every_node_its_own_neighbour():
+    picks, _ = nearest_neighbours(jnp.ones((6, 3)), jnp.ones(6, bool), k=2)
+    assert picks[:, 0].argmax(-1).tolist() == list(range(6))
+
+
+def test_grouped_convolution_equals_a_loop():
+    layer = GroupedConv(features=24, groups=6, taps=3)
+    x = np.random.default_rng(0).standard_normal((7, 12)).astype(np.float32)
+    params = layer.init(jax.random.key(0), x)
+    kernel, bias = params["params"]["kernel"], params["params"]["bias"]
+    expected = np.zeros((7, 24))
+    for n in range(7):
+        for g in range(6):
+            for tap in range(3):
+                if 0 <= n + tap - 1 < 7:
+                    expected[n, 4 * g:4 * g + 4] += x[n + tap - 1, 2 * g:2 * g + 2] @ kernel[g, tap]
+    np.testing.assert_allclose(layer.apply(params, x), expected + bias, atol=1e-5)
+
+
+def test_published_head_has_the_published_number_of_parameters():
+    params = ContextHead(scaled_paths=True).init(jax.random.key(0), jnp.zeros((4, 512)), jnp.ones(4, bool))
+    assert sum(x.size for x in jax.tree.leaves(params)) == 134_277

@@ -1,0 +1,244 @@
+"""The report says what the results say, stands alone, and holds for odd input."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from acx_jax import config as schema
+from acx_jax.contracts import Segment, StoredSegment
+from acx_jax.errors import UsageError
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import report, report_inputs, report_samples, report_words
+from acx_jax.stages.job import Job
+
+from report_case import Case, make_case, write_case
+
+FEW = {"strengths": {("pretrained", "proto"): 0.5}}
+NASTY = '<script>alert("{}")</script> | *ünï* 日本.mp4'
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, its text, and the rows of its tables; fails where tags do not match."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.links, self.cells, self.text = [], [], [[]], ""
+        self._open = []
+        self.feed(html)
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in ("meta", "img", "br"):
+            self._open.append(tag)
+        self.cells += [[]] if tag == "tr" else []
+        if tag in ("td", "th"):
+            self.cells[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if {"td", "th"} & set(self._open):
+            self.cells[-1][-1] += data
+
+
+def make_report(case: Case, workdir: Path, **settings: str) -> tuple[str, str]:
+    """The page and the text, from a workdir that is filled with `case`; the records hold grey frames."""
+    out = workdir / "report"
+    out.mkdir()
+    write_case(case, workdir)
+    config = schema.with_overrides(schema.default_config(), {"name": "demo", "report.samples": "2", **settings})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_inputs.prepared, "load", lambda folder: (case.segments, case.coverage))
+        patch.setattr(report_samples.prepared, "open_records", lambda folder, split: Records())
+        report.run(Job(config, workdir, out, RunLog()))
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "report.md"]
+    return (out / "index.html").read_text("utf-8"), (out / "report.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> tuple[str, str]:
+    """The page and the text of a run with one learner."""
+    return make_report(make_case(**FEW), tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory) -> tuple[str, str]:
+    """The page and the text of a run with all learners."""
+    return make_report(make_case(), tmp_path_factory.mktemp("usual"))
+
+
+class Records:
+    """Record i holds twelve frames of grey i."""
+
+    def __getitem__(self, index: int) -> dict:
+        assert isinstance(index, int)
+        return {"frames": np.full((12, 24, 32, 3), index, np.uint8)}
+
+
+def test_page_stands_alone_and_is_well_formed(usual):
+    html, _ = usual
+    page = Page(html)
+    assert page.links and all(link.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for link in page.links)
+    assert "http:" not in html and "https:" not in html and "url(" not in html and "@import" not in html
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+
+
+def test_table_has_the_numbers_of_the_results(usual):
+    html, text = usual
+    table = {row[0]: row[1:] for row in Page(html).cells if row}
+    names = {"mcp": "MCP head", "proto": "prototypes", "linear": "linear head", "length": "segment length alone"}
+    features = {"pretrained": " before adaptation", "adapted": " after adaptation", "none": ""}
+    for row in make_case().rows:
+        name = names[row["learner"]] + features[row["features"]]
+        numbers = [f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_ci95']:.1f} %", f"{row['auroc']:.3f}",
+                   f"{row['average_precision']:.3f}", f"{100 * row['recall_normal']:.1f} %", f"{100 * row['recall_abnormal']:.1f} %"]
+        assert table[name] == numbers
+        assert f"| {name} | all | all | 20 | {' | '.join(numbers)} |" in text
+    assert table["chance"][:2] == ["50.0 %", "0.500"]
+
+
+def test_says_what_was_run_and_on_what(usual):
+    for said in usual:
+        assert "20 episodes, 2-way 2-shot" in said
+        assert "judged on 5 other segments of each class (15 were asked for; the data allow no more)" in said
+        assert "Kinetics-400" in said and "1,234 clips" in said
+        assert "24 of 26 listed videos and 48 of 52 listed segments are used." in said
+        assert "broken 1.mp4" in said and "holds no video stream" in said and "1 segment was cut to 124 frames" in said
+    assert "allow no more" not in make_sentences(make_case(), {"episodes.query": "5"})
+
+
+def make_sentences(case: Case, settings: dict[str, str]) -> str:
+    config = schema.with_overrides(schema.default_config(), settings)
+    return " ".join(report_words.what_was_run(findings_of(case), config))
+
+
+def findings_of(case: Case) -> report_inputs.Findings:
+    return report_inputs.Findings(tuple(case.rows), (), case.episodes, case.scores, case.segments, case.coverage, (), None, {})
+
+
+def test_no_absolute_path_and_the_command_is_quoted(small, tmp_path_factory):
+    for said in small:
+        assert str(tmp_path_factory.getbasetemp()) not in said and "/home" not in said
+    assert "--workdir=runs/small0 '--config.data.root=my videos' --config.adapt.steps=12" in small[1]
+
+
+def test_names_of_videos_cannot_break_the_page(tmp_path):
+    html, text = make_report(make_case(name=NASTY, **FEW), tmp_path)
+    page = Page(html)
+    assert "script" not in page.tags
+    assert any(NASTY.format(i) in page.text for i in range(24))
+    line = next(line for line in text.splitlines() if "日本" in line)
+    assert r"\<script\>" in line and r"\|" in line
+    assert len(re.findall(r"(?<!\\)\|", line)) == 7
+
+
+def test_long_lists_are_capped_with_their_count(tmp_path):
+    html, text = make_report(make_case(skipped=300, **FEW), tmp_path)
+    for said in (html, text):
+        assert said.count("holds no video stream") == 50
+        assert "and 250 more" in said
+    assert "300 left out" in html and "Left out (300)" in text
+
+
+def test_nothing_left_out_one_learner_no_adaptation_one_query_no_auroc(tmp_path):
+    case = make_case(strengths={("pretrained", "proto"): 0.5}, skipped=0, steps=0, shot=1, query=1)
+    case = case._replace(rows=[row | {"auroc": None, "accuracy_ci95": math.nan} for row in case.rows])
+    html, text = make_report(case, tmp_path, **{"adapt.steps": "0"})
+    for said in (Page(html).text, text):
+        assert "Nothing was left out." in said and "was not adapted" in said and "nan" not in said.lower()
+        assert "judged on 1 other segment of each class" in said
+    assert "Adaptation raised" not in html and "clear of chance" not in html
+
+
+def test_rows_of_categories_stand_apart_from_the_whole(tmp_path):
+    case = make_case(**FEW)
+    case = case._replace(rows=case.rows + [case.rows[0] | {"category": "<i>hit & run", "accuracy": 1.0}])
+    html, text = make_report(case, tmp_path)
+    assert "By category (1 rows)" in html and "&lt;i&gt;hit &amp; run" in html
+    assert r"| \<i\>hit & run | all |" in text
+    assert "The highest accuracy is 100.0" not in html
+
+
+def test_without_results_the_error_names_the_stage_to_run(tmp_path):
+    with pytest.raises(UsageError, match="--stage=evaluate"):
+        make_report(make_case(**FEW)._replace(rows=[]), tmp_path)
+
+
+@pytest.mark.parametrize("pretrained, adapted, length, said", [
+    ((0.70, 0.02), (0.80, 0.02), (0.50, 0.02), ["80.0 ± 2.0 %, of the MCP head after", "clear of chance", "raised", "It is clearly above"]),
+    ((0.80, 0.02), (0.70, 0.02), (0.78, 0.02), ["MCP head before", "lowered", "is not clearly above", "Length alone tells"]),
+    ((0.51, 0.02), (0.52, 0.03), (0.50, 0.02), ["cannot be told from chance", "no clear difference", "is not clearly above"]),
+    ((0.30, 0.02), (0.31, 0.02), (0.50, 0.02), ["below chance", "no clear difference"]),
+    ((0.60, math.nan), (0.90, math.nan), (0.50, 0.02), ["cannot be told from chance", "no clear difference"]),
+])
+def test_verdict_claims_no_more_than_the_intervals_allow(pretrained, adapted, length, said):
+    case = make_case(strengths={("pretrained", "mcp"): 1, ("adapted", "mcp"): 1, ("none", "length"): 0})
+    rows = [row | {"accuracy": value, "accuracy_ci95": half} for row, (value, half) in zip(case.rows, (pretrained, adapted, length))]
+    verdict = " ".join(report_words.verdict(findings_of(case._replace(rows=rows))))
+    for words in said:
+        assert words in verdict
+    assert ("Length alone tells" in verdict) == ("Length alone tells" in said)
+
+
+def test_chance_precision_is_the_mean_over_random_orders():
+    random = np.random.default_rng(1)
+    episodes = make_case(query=3).episodes
+    orders = [random.permutation([0, 0, 0, 1, 1, 1]) for _ in range(5000)]
+    precision = [np.mean((np.cumsum(order) / np.arange(1, 7))[order == 1]) for order in orders]
+    assert report_words.chance_precision(episodes) == pytest.approx(np.mean(precision), abs=0.015)
+
+
+def test_judged_segments_are_those_asked_for_by_their_true_class():
+    episodes = make_case(shot=1, query=1, count=3).episodes._replace(query=np.array([[0, 2], [0, 3], [1, 2]], np.int32))
+    scores = np.array([[0.1, 0.9], [0.3, 0.2], [np.nan, 0.5]], np.float32)
+    judged = report_samples.judge(episodes, scores)
+    assert [one.index for one in judged] == [3, 2, 0]  # segment 1 has no score
+    assert [one.score for one in judged] == pytest.approx([0.2, 0.7, 0.8])
+    assert [one.episodes for one in judged] == [1, 2, 2]
+
+
+@pytest.mark.parametrize("judged, count", [(0, 3), (1, 3), (4, 3), (20, 3), (20, 0)])
+def test_no_segment_is_among_the_best_and_the_worst(judged, count):
+    order = [report_samples.Judged(i, i / 20, 1) for i in range(judged)]
+    best, worst = report_samples.best_and_worst(order, count)
+    assert not set(best) & set(worst) and len(best) <= count and len(worst) <= count
+    assert len(best) + len(worst) == min(judged, 2 * count)
+    assert all(b.score > w.score for b in best for w in worst)
+
+
+@pytest.mark.parametrize("records", [1, 2, 5])
+def test_shown_frames_run_from_the_first_to_the_last(monkeypatch, records):
+    monkeypatch.setattr(report_samples.prepared, "open_records", lambda folder, split: Counted())
+    monkeypatch.setattr(report_samples, "_jpeg", lambda frame: int(frame[0, 0, 0]))
+    stored = StoredSegment(Segment("a.mp4", 0, 99, 0), 100, 10, records)
+    shown = report_samples.show([report_samples.Judged(0, 0.5, 1)], (stored,), Path())[0].jpegs
+    assert len(shown) == report_samples.FRAMES
+    assert shown[0] == 100 and shown[-1] == 10 * (10 + records - 1) + 9
+    assert list(shown) == sorted(set(shown))
+
+
+class Counted:
+    """Record i holds ten frames, of the grey values 10 i to 10 i + 9."""
+
+    def __getitem__(self, index: int) -> dict:
+        return {"frames": np.arange(10 * index, 10 * index + 10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)}
+
+
+def test_two_reports_of_one_run_are_the_same(small, tmp_path):
+    workdir = tmp_path / "small0"
+    workdir.mkdir()
+    assert make_report(make_case(**FEW), workdir) == small
+
+
+def test_settings_are_the_part_this_stage_depends_on():
+    assert report.settings(schema.default_config()) == {"samples": 6}
