@@ -11,5 +11,8 @@ prepare_environment "$root"
 cd -- "$root"
 echo "[demo] running configs/demo.py into runs/demo: about 6 minutes on 2 CPU cores; if interrupted, it goes on where it was"
 "$venv_python" -m acx_jax.main --config=configs/demo.py --workdir=runs/demo "$@"
-echo "[demo] done after $SECONDS s. The report is a page to open in a browser:"
-echo "  $root/runs/demo/report/index.html"
+report="$root/runs/demo/report/index.html"
+if [[ -f "$report" ]]; then
+  echo "[demo] done, $SECONDS s after the start. The report is a page to open in a browser:"
+  echo "  $report"
+fi

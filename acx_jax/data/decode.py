@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,13 +95,14 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def _video_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
-    done = 0
+    done, turn = 0, None
     try:
         # An absolute path is never taken for a URL, and a text file that poses as a playlist opens nothing else.
         with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
             timed = _timed(_decoded(container, _video_stream(container, path), path))
             for frame in _at_rate(timed, fps) if fps else (t.frame for t in timed):
-                yield _upright(frame)
+                turn = turn or _turn(frame)  # once: a frame asked for its side data is freed by the garbage collector alone
+                yield turn(frame.to_ndarray(format="rgb24"))
                 done += 1
     except (av.FFmpegError, OSError, ValueError) as error:
         where = f"broken after {done} frames" if done else "not a readable video"
@@ -182,13 +183,12 @@ def _at_rate(timed: Iterable[_Timed], fps: float) -> Iterator[av.VideoFrame]:
         due += 1
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """The frame as RGB, turned and mirrored as its display matrix says."""
-    image = frame.to_ndarray(format="rgb24")
-    if frame.side_data.get("DISPLAYMATRIX") is None:
-        return image
-    matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
-    if abs(matrix[0, 0]) < abs(matrix[0, 1]):  # x and y change places
-        image, matrix = image.transpose(1, 0, 2), matrix[::-1]
-    columns, rows = (slice(None, None, -1 if matrix[i, i] < 0 else 1) for i in range(2))
-    return np.ascontiguousarray(image[rows, columns])
+def _turn(frame: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns and mirrors images [H, W, 3] of the frame's video upright, as its display matrix says."""
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return lambda image: image
+    matrix = np.frombuffer(side_data, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
+    crossed = abs(matrix[0, 0]) < abs(matrix[0, 1])  # x and y change places
+    columns, rows = (slice(None, None, -1 if m < 0 else 1) for m in np.diag(matrix[::-1] if crossed else matrix))
+    return lambda image: np.ascontiguousarray((image.transpose(1, 0, 2) if crossed else image)[rows, columns])

@@ -76,7 +76,8 @@ def clips_feed(prepared: Path, stored: Sequence[StoredSegment], *, length: int, 
     return _iterate(_ClipBatches(clips, videos, length=length, batch=batch, steps=steps, seed=seed), start_step)
 
 
-def draw_clips(segments: Sequence[StoredSegment], length: int, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int] | None]:
+def draw_clips(segments: Sequence[StoredSegment], length: int,
+               rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int] | None]:
     """Draws (segment, first stored frame) of an anchor and of a negative from the segments of one video.
 
     The anchor is uniform over all runs of `length` frames; the negative over those that share no frame of the video with
@@ -152,7 +153,8 @@ class _ClipBatches:
         segments = self._videos[video]
         anchor, negative = draw_clips(segments, self._length, rng)
         share = rng.random()
-        clips = [square_crop(self._clips.read(segments[i], start, self._length), share) for i, start in (anchor, negative or anchor)]
+        clips = [square_crop(self._clips.read(segments[i], start, self._length), share)
+                 for i, start in (anchor, negative or anchor)]
         return clips[0], clips[1], negative is not None, video
 
 

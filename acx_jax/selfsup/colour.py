@@ -19,9 +19,8 @@ def jitter(key: jax.Array, clip: jax.Array) -> jax.Array:
     factors = [jax.random.uniform(k, (), minval=low, maxval=high) for k, (low, high) in zip(keys, ranges)]
     changes = [lambda x, change=change, factor=factor: jnp.clip(change(x, factor), 0, 1)
                for change, factor in zip((brightness, contrast, saturation, dm_pix.adjust_hue), factors)]
-    for which in jax.random.permutation(order_key, 4):
-        clip = jax.lax.switch(which, changes, clip)
-    return clip
+    order = jax.random.permutation(order_key, 4)
+    return jax.lax.scan(lambda changed, which: (jax.lax.switch(which, changes, changed), None), clip, order)[0]
 
 
 def brightness(clip: jax.Array, factor: jax.Array) -> jax.Array:

@@ -45,19 +45,20 @@ def make_step(project: Project, optimiser: optax.GradientTransformation, *, size
     that the number of devices changes nothing.
     """
 
-    def loss_of(params: Tree, state: AdaptState, anchor: jax.Array, negative: jax.Array, keys: jax.Array, clips: Clips):
-        query, statistics = project(params, state.statistics, anchor)
-        far, statistics = project(params, statistics, negative)
+    def loss_of(params: Tree, state: AdaptState, both: jax.Array, keys: jax.Array, clips: Clips):
+        # A scan, so that anchor and negative pass one after the other through one compiled encoder.
+        statistics, (query, far) = jax.lax.scan(lambda carry, x: project(params, carry, x)[::-1], state.statistics, both)
         loss, metrics = info_nce(query, keys, far, has_negative=clips.has_negative, video=clips.video, queue=state.queue,
                                  temperature=temperature)
         return loss, (statistics, metrics)
 
     def step(state: AdaptState, clips: Clips, key: jax.Array) -> tuple[AdaptState, dict[str, jax.Array]]:
         anchor, positive, negative = _draw_views(jax.random.fold_in(key, state.step), clips, size=size, axis=axis)
+        both = jnp.stack([anchor, negative])
         keys, key_statistics = project(state.key_params, state.key_statistics, positive)
         keys = jax.lax.stop_gradient(keys)
         (loss, (statistics, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params, state, anchor, negative, keys, clips)
+            state.params, state, both, keys, clips)
         gradient, metrics = jax.lax.pmean((gradient, {"loss": loss, **metrics}), axis)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -70,11 +71,12 @@ def make_step(project: Project, optimiser: optax.GradientTransformation, *, size
     return step
 
 
-def _draw_views(key: jax.Array, clips: Clips, *, size: int, axis: str) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Anchor, positive (the anchor's frames again) and negative views, each [B, T, size, size, 3] in [0, 1]."""
-    place = jax.lax.axis_index(axis) * len(clips.video) + jnp.arange(len(clips.video))
-    draws = [jax.vmap(lambda i, kind=kind: jax.random.fold_in(jax.random.fold_in(key, i), kind))(place) for kind in range(3)]
-    anchor = jax.vmap(lambda k, clip: views.anchor_view(k, clip, size=size))(draws[0], clips.anchor)
-    positive, negative = (jax.vmap(lambda k, clip: views.view(k, clip, size=size))(draw, source)
-                          for draw, source in zip(draws[1:], (clips.anchor, clips.negative)))
-    return anchor, positive, negative
+def _draw_views(key: jax.Array, clips: Clips, *, size: int, axis: str) -> jax.Array:
+    """Anchor, positive (the anchor's frames again) and negative views, float32 [3, B, T, size, size, 3] in [0, 1]."""
+    batch = len(clips.video)
+    place = jax.lax.axis_index(axis) * batch + jnp.arange(batch)
+    keys = jax.vmap(lambda kind: jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), kind))(place))(jnp.arange(3))
+    sources = jnp.concatenate([clips.anchor, clips.anchor, clips.negative])
+    is_anchor = jnp.arange(3 * batch) < batch
+    drawn = jax.vmap(lambda k, clip, warp: views.view(k, clip, warp, size=size))(keys.reshape(-1), sources, is_anchor)
+    return drawn.reshape(3, batch, *drawn.shape[1:])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import socket
 from pathlib import Path
 
@@ -139,3 +141,17 @@ def test_prepared_folder_can_be_moved_and_read_back(tmp_path: Path) -> None:
     assert prepared.load(tmp_path / "two") == (built.stored, coverage)
     assert prepared.load_windows(tmp_path / "two") == (8, 4)
     assert prepared.open_records(tmp_path / "two", "evaluate")[0]["video"] == "ä b".encode()
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    noise = list(np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), np.uint8))
+    write_frames(tmp_path / "in" / "a", noise, suffix=".bmp")
+    root = write_table(tmp_path / "in", "a,0,19,normal")
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        with pytest.raises(WorkError, match="records cannot be written: .*File too large"):
+            build(root, tmp_path, short_side=64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)

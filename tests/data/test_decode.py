@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import struct
 from pathlib import Path
@@ -179,3 +180,14 @@ def test_resize_makes_the_short_side_exact(shape, expected, resample: str) -> No
     frame = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
     out = resize(frame, short_side=128, resample=resample)
     assert out.shape == (*expected, 3) and out.dtype == np.uint8
+
+
+def test_decoded_frames_are_freed_as_they_pass(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", grey_frames(40))
+    gc.collect()
+    gc.disable()
+    try:
+        list(frames(path))
+        assert gc.collect() < 40  # none of the frames waited for the collector
+    finally:
+        gc.enable()

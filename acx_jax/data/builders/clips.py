@@ -30,7 +30,7 @@ class Built(NamedTuple):
     notes: tuple[str, ...]
 
 
-class Reading(NamedTuple):
+class _Reading(NamedTuple):
     """How videos are read and cut: see `build`."""
 
     length: int
@@ -52,6 +52,13 @@ class _Tally:
     shortened: int = 0
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Asks no server what it knows of the data set."""
+
+    def initialize_from_bucket(self) -> None:
+        """Leaves the info as it is."""
+
+
 class Clips(dataset_builder.FileReaderBuilder):
     """Splits `adapt` and `evaluate` (one without examples is left out), one example a block of a segment, in order.
 
@@ -70,7 +77,7 @@ class Clips(dataset_builder.FileReaderBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         number = tfds.features.Scalar(np.int64)
-        return tfds.core.DatasetInfo(builder=self, disable_shuffling=True, features=tfds.features.FeaturesDict({
+        return _LocalInfo(builder=self, disable_shuffling=True, features=tfds.features.FeaturesDict({
             "frames": tfds.features.Tensor(shape=(None, None, None, 3), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES),
             "segment": number, "block": number, "first_frame": number, "label": number, "video": tfds.features.Text(),
         }))
@@ -92,7 +99,12 @@ class Clips(dataset_builder.FileReaderBuilder):
         file = Path(template.sharded_filepath(shard_index=0, num_shards=1))
         written: list[int] = []
         adapter = file_adapters.ADAPTER_FOR_FORMAT[self.info.file_format]
-        adapter.write_examples(file, self._serialized(examples, written))
+        try:
+            adapter.write_examples(file, self._serialized(examples, written))
+        except RuntimeError as error:  # what ArrayRecord calls a full disk
+            if file.name not in str(error):
+                raise
+            raise WorkError(f"records cannot be written: {error}") from None
         if not written:
             file.unlink(missing_ok=True)
         return tfds.core.SplitInfo(name=split, shard_lengths=[len(written)] if written else [], num_bytes=sum(written),
@@ -118,7 +130,7 @@ def build(listing: Listing, out: Path, *, length: int, stride: int, fps: float, 
     videos are missing or cannot be read.
     """
     keep = dict(zip(SPLITS, (max_adapt_frames, max_frames)))
-    reading = Reading(length, stride, fps, short_side, resample, max(min_frames, length), keep)
+    reading = _Reading(length, stride, fps, short_side, resample, max(min_frames, length), keep)
     tally = _Tally(unusable=list(listing.missing))
     _check_share(listing, tally, max_bad_share)
 
@@ -132,7 +144,7 @@ def build(listing: Listing, out: Path, *, length: int, stride: int, fps: float, 
     return Built(tuple(tally.stored), tuple(tally.skipped), tuple(_notes(listing, tally, reading)))
 
 
-def _examples(listing: Listing, split: str, reading: Reading, tally: _Tally,
+def _examples(listing: Listing, split: str, reading: _Reading, tally: _Tally,
               after_video: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """The records of one split."""
     of_video: dict[str, list[Segment]] = {}
@@ -152,7 +164,7 @@ def _examples(listing: Listing, split: str, reading: Reading, tally: _Tally,
         after_video(video)
 
 
-def _cuts(path: Path, segments: list[Segment], reading: Reading, tally: _Tally) -> Iterator[Cut]:
+def _cuts(path: Path, segments: list[Segment], reading: _Reading, tally: _Tally) -> Iterator[Cut]:
     """The usable segments of a video; what came of the others goes to the tally."""
     shrink = partial(resize, short_side=reading.short_side, resample=reading.resample)
     for event in cut_segments(frames(path, fps=reading.fps), segments, keep=reading.keep[segments[0].split],
@@ -182,7 +194,7 @@ def _check_share(listing: Listing, tally: _Tally, max_bad_share: float) -> None:
                         + ". Repair them, take them out, or raise --config.data.max_bad_share")
 
 
-def _notes(listing: Listing, tally: _Tally, reading: Reading) -> Iterator[str]:
+def _notes(listing: Listing, tally: _Tally, reading: _Reading) -> Iterator[str]:
     if tally.unusable:
         yield f"{len(tally.unusable)} of {listing.videos_listed} listed videos are missing or cannot be read"
     if tally.shortened:

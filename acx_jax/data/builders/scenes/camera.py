@@ -65,7 +65,8 @@ def draw_shake(rng: np.random.Generator, tremor: np.ndarray, size: tuple[int, in
         rough[frame : frame + 10] += rng.uniform(0.2, 0.8) * np.exp(-np.arange(len(rough[frame : frame + 10])) / 4.0)
     rough = np.minimum(rough, 1.0)
     shift += rough[:, None] * rng.normal(0, reach * 0.4, (frames, 2))
-    return Shake(np.clip(shift, -0.9 * reach, 0.9 * reach), _sway(rng, frames, 0.006) + rough * rng.normal(0, 0.025, frames))
+    roll = _sway(rng, frames, 0.006) + rough * rng.normal(0, 0.025, frames)
+    return Shake(np.clip(shift, -0.65 * reach, 0.65 * reach), np.clip(roll, -0.04, 0.04))
 
 
 def draw_light(rng: np.random.Generator, frames: int) -> np.ndarray:

@@ -62,9 +62,9 @@ def _collision(roads: Roads, users: Users, motion: Motion, actor: int, side: int
     offset = motion.position - motion.position[actor]
     apart = np.linalg.norm(offset, axis=1)
     ahead = offset @ world.unit(motion.heading[actor]) / np.maximum(apart, 1e-6)
-    score = apart - 4.0 * ahead + 0.5 * np.linalg.norm(motion.position - focus, axis=1)
+    score = apart + 20.0 * (ahead < 0.3) + 0.5 * np.linalg.norm(motion.position - focus, axis=1)
     score[(users.size[:, 1] < 1.0) | (apart < 3.5)] = np.inf
-    return _still(actor, motion.position[actor][None])._replace(victim=int(score.argmin()), speed=12.0, force=12.0, turn=3.5)
+    return _still(actor, motion.position[actor][None])._replace(victim=int(score.argmin()), speed=10.0, force=12.0, turn=5.0)
 
 
 def _wrong_way(roads: Roads, users: Users, motion: Motion, actor: int, side: int, focus: np.ndarray) -> Event:
@@ -88,7 +88,7 @@ def _leaving(roads: Roads, users: Users, motion: Motion, actor: int, side: int, 
     """It veers off across the kerb and spins."""
     side = -int(roads.junction.hand)
     path = motion.position[actor] + np.arange(2.0, 30.0, 2.0)[:, None] * world.unit(motion.heading[actor] + side * 0.9)
-    return _still(actor, path)._replace(speed=9.5, turn=2.6, grip=0.55, spin=side * 5.0)
+    return _still(actor, path)._replace(speed=7.5, turn=3.5, grip=0.5, spin=side * 5.5)
 
 
 def step(roads: Roads, users: Users, motion: Motion, event: Event, elapsed: float) -> tuple[Motion, list[impact.Impact]]:
@@ -118,12 +118,13 @@ def _react(roads: Roads, users: Users, motion: Motion, event: Event, elapsed: fl
     aware = elapsed > event.alert
     strange = (motion.mode[other] != traffic.ON_ROUTE) & np.isfinite(gap)
     wished = np.clip(traffic.wish(roads, users, motion, gap, pace), -EMERGENCY, 2.0)
-    shocked = aware & (np.linalg.norm(motion.position - motion.position[event.actor], axis=1) < 16) & (elapsed < event.alert + 0.9)
+    apart = np.linalg.norm(motion.position - motion.position[event.actor], axis=1)
+    shocked = aware & (apart < 16) & (elapsed < event.alert + 0.9)
     wished = np.where(shocked, np.minimum(wished, -6.0), wished)
     acceleration = np.where(strange & ~aware, 0.0, wished)
     offset = motion.position[other] - motion.position
     away = -np.sign((offset * world.right_of(world.unit(motion.heading))).sum(-1) + 1e-9)
-    swerve = aware & strange & (gap < 14)
+    swerve = aware & (strange & (gap < 14) | (apart < 10))
     side = np.where(swerve, motion.side + away, np.where(aware, motion.side, users.side))
     return traffic.advance(roads, users, motion, acceleration, side), swerve
 

@@ -137,10 +137,13 @@ def wish(roads: Roads, users: Users, motion: Motion, gap: np.ndarray, pace: np.n
 def _signals(
     roads: Roads, users: Users, motion: Motion, speed: np.ndarray, gap: np.ndarray, pace: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A red light is a standing obstacle to those who can still brake for it."""
-    greens = np.array([world.green(roads.junction, axis, motion.time) for axis in (0, 1)])[roads.axis[users.route]]
-    stops = np.where(roads.walked[users.route], greens, ~greens)
-    left = roads.stop[users.route] - motion.along - np.where(roads.walked[users.route], 0.0, users.size[:, 0] / 2)
+    """A red light, or crossing traffic still in the junction, is a standing obstacle to those who can still brake for it."""
+    axis, walked = roads.axis[users.route], roads.walked[users.route]
+    greens = np.array([world.green(roads.junction, a, motion.time) for a in (0, 1)])[axis]
+    within = (np.linalg.norm(motion.position, axis=1) < roads.junction.mouths.max() + world.STOP_LINE) & ~walked & (users.speed > 0)
+    crossed = np.array([(within & (axis != a)).any() for a in (0, 1)])[axis]
+    stops = np.where(walked, greens, ~greens | crossed)
+    left = roads.stop[users.route] - motion.along - np.where(walked, 0.0, users.size[:, 0] / 2)
     nearer = stops & (left > speed**2 / (2 * COMFORT) - 0.5) & (left > -0.5) & (left < gap)
     return np.where(nearer, np.maximum(left, 0.05) + 1.2, gap), np.where(nearer, 0.0, pace)
 

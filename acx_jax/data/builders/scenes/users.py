@@ -40,7 +40,7 @@ def _drivers(rng: np.random.Generator, junction: world.Junction, routes: list[wo
     for entry in sorted({route.entry for route in routes if not route.walked}):
         choices = [i for i, route in enumerate(routes) if route.entry == entry and not route.walked]
         outer = entry[1] == junction.lanes[junction.axes[entry[0]]] - 1
-        place = world.UPSTREAM - rng.uniform(0, 14)
+        place = world.UPSTREAM - world.STOP_LINE - rng.uniform(18, 30)
         while place > 0:
             kind = rng.choice(["car", "van", "truck", "bike"], p=[0.62, 0.14, 0.1, 0.14])
             if kind == "bike" and not (outer and len(choices) == 1):
@@ -67,8 +67,7 @@ def _parked(rng: np.random.Generator, junction: world.Junction, routes: list[wor
     for index, route in enumerate(routes):
         arm, lane = route.entry
         outer = not route.walked and lane == junction.lanes[junction.axes[arm]] - 1
-        taken = any(row[1] == index or routes[row[1]].entry == route.entry for row in rows)
-        if outer and not taken and rng.random() < 0.5:
+        if outer and route.bend == (0.0, 0.0) and rng.random() < 0.4:
             side = junction.hand * (world.LANE / 2 + rng.uniform(1.1, 1.3))
             rows += [("parked", index, 0.0, side, route.stop - 3.0 - 6.5 * i) for i in range(int(rng.integers(1, 3)))]
     return rows

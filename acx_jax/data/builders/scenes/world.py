@@ -9,7 +9,7 @@ import numpy as np
 LANE = 3.4  # width of a lane, metres
 UPSTREAM, DOWNSTREAM = 110.0, 110.0  # how far routes reach before and behind the junction, metres
 ZEBRA, STOP_LINE = 2.2, 4.6  # from the junction's mouth to the middle of the crossing and to the stop line, metres
-CLEARANCE = 2.5  # all red between two greens, seconds
+CLEARANCE = 3.5  # all red between two greens, seconds
 
 
 class Junction(NamedTuple):

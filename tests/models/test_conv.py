@@ -1,0 +1,132 @@
+"""conv3d against XLA's own convolution, batch normalisation and pooling against plain numpy."""
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from jax import lax
+
+from acx_jax.models.batch_norm import BatchNorm
+from acx_jax.models.conv import Conv3D, conv3d, same_padding
+from acx_jax.models.i3d import max_pool
+
+DIMENSIONS = ("NTHWC", "THWIO", "NTHWC")
+
+
+def reference(x, kernel, strides, padding):
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
+
+
+def normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@st.composite
+def cases(draw):
+    window = draw(st.sampled_from([(1, 1, 1), (1, 3, 3), (3, 1, 1), (3, 3, 3), (2, 2, 1), (3, 5, 2)]))
+    strides = draw(st.sampled_from([(1, 1, 1), (1, 2, 2), (2, 1, 1), (2, 2, 2), (1, 3, 1)]))
+    # Both sides of the size above which frames are convolved rather than unrolled.
+    size = draw(st.sampled_from([(3, 5, 5), (4, 10, 9), (3, 13, 20)]))
+    explicit = st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 3))] * 3)
+    return size, window, strides, draw(st.one_of(st.just("SAME"), explicit)), draw(st.integers(1, 3))
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(cases())
+def test_values_and_gradients_are_those_of_xla(case) -> None:
+    size, window, strides, padding, channels = case
+    x, kernel = normal(0, 2, *size, channels), normal(1, *window, channels, 4)
+    expected, pull = jax.vjp(lambda x, k: reference(x, k, strides, padding), x, kernel)
+    actual, pull_ours = jax.vjp(jax.jit(lambda x, k: conv3d(x, k, strides, padding)), x, kernel)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    dy = normal(2, *expected.shape)
+    for ours, theirs in zip(pull_ours(dy), pull(dy), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(3, 5, 5), (3, 12, 12)])
+def test_vmap_is_a_loop(size) -> None:
+    x, kernels = normal(0, 3, 2, *size, 2), normal(1, 3, 3, 3, 3, 2, 4)
+    together = jax.vmap(conv3d)(x, kernels)
+    for one, clip, kernel in zip(together, x, kernels, strict=True):
+        np.testing.assert_allclose(one, reference(clip, kernel, (1, 1, 1), "SAME"), rtol=1e-4, atol=1e-4)
+
+
+def test_second_derivative_is_that_of_xla() -> None:
+    x, kernel = normal(0, 1, 3, 9, 9, 2), normal(1, 3, 3, 3, 2, 3)
+
+    def penalty(convolve):
+        inner = jax.grad(lambda k: jnp.sum(jnp.sin(convolve(x, k, (1, 1, 1), "SAME"))))
+        return jax.grad(lambda k: jnp.sum(inner(k) ** 2))(kernel)
+
+    np.testing.assert_allclose(penalty(conv3d), penalty(reference), rtol=1e-2, atol=1e-2 * np.abs(penalty(reference)).max())
+
+
+def test_same_padding_puts_the_odd_element_last() -> None:
+    assert same_padding((8, 112, 7), (7, 7, 3), (2, 2, 2)) == ((2, 3), (2, 3), (1, 1))
+
+
+def test_wrong_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 4, 8, 8, 2\).*\(1, 1, 1, 3, 4\)"):
+        conv3d(jnp.zeros((1, 4, 8, 8, 2)), jnp.zeros((1, 1, 1, 3, 4)))
+    with pytest.raises(ValueError, match="larger than clips"):
+        conv3d(jnp.zeros((1, 2, 8, 8, 2)), jnp.zeros((3, 1, 1, 2, 4)), (1, 1, 1), ((0, 0),) * 3)
+
+
+def test_module_adds_its_bias_and_keeps_float32_parameters() -> None:
+    module, x = Conv3D(4, (1, 1, 1), use_bias=True, dtype=jnp.bfloat16), normal(0, 1, 2, 3, 3, 2)
+    params = module.init(jax.random.key(0), x)["params"]
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+    params["bias"] = jnp.arange(4.0)
+    y = module.apply({"params": params}, x)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(y), x @ params["kernel"][0, 0, 0] + params["bias"], rtol=0.05, atol=0.05)
+
+
+def test_initial_kernels_have_the_deviation_of_fan_out() -> None:
+    kernel = Conv3D(64, (3, 3, 3)).init(jax.random.key(0), normal(0, 1, 3, 3, 3, 16))["params"]["kernel"]
+    assert float(kernel.std()) == pytest.approx(np.sqrt(2 / (27 * 64)), rel=0.03)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_batch_norm_normalises_with_the_biased_and_keeps_the_asked_variance(unbiased: bool) -> None:
+    x = 3 + 2 * normal(0, 2, 1, 2, 3, 5)
+    norm = BatchNorm(eps=1e-3, momentum=0.8, unbiased=unbiased)
+    variables = norm.init(jax.random.key(0), x, train=True)
+    y, updates = norm.apply(variables, x, train=True, mutable="batch_stats")
+    flat = x.reshape(-1, 5)
+    np.testing.assert_allclose(y.reshape(-1, 5), (flat - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-3), atol=1e-5)
+    np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.2 * flat.mean(0), rtol=1e-5)
+    expected = 0.8 + 0.2 * flat.var(0, ddof=int(unbiased))
+    np.testing.assert_allclose(updates["batch_stats"]["var"], expected, rtol=1e-5)
+
+
+def test_evaluation_uses_the_running_statistics() -> None:
+    x, norm = normal(0, 4, 5), BatchNorm(eps=0.5, use_scale=False)
+    variables = {"params": {"bias": jnp.arange(5.0)}, "batch_stats": {"mean": jnp.full(5, 2.0), "var": jnp.full(5, 3.5)}}
+    np.testing.assert_allclose(norm.apply(variables, x, train=False), (x - 2) / 2 + np.arange(5), atol=1e-6)
+
+
+def test_statistics_over_devices_are_those_of_the_whole_batch() -> None:
+    x = normal(0, 4, 3, 2, 5)
+    whole, shared = BatchNorm(), BatchNorm(axis_name="devices")
+    variables = shared.init(jax.random.key(0), x[0], train=True)
+    apply = lambda part: shared.apply(variables, part, train=True, mutable="batch_stats")
+    parts, updates = jax.vmap(apply, axis_name="devices")(x)
+    expected, expected_updates = whole.apply(variables, x, train=True, mutable="batch_stats")
+    np.testing.assert_allclose(parts, expected, atol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(updates), jax.tree.leaves(expected_updates), strict=True):
+        np.testing.assert_allclose(ours, np.broadcast_to(theirs, ours.shape), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("window", "strides"), [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (1, 1, 1)), ((2, 2, 2), (2, 2, 2))])
+def test_max_pool_is_flax_pooling(window, strides) -> None:
+    x = normal(0, 2, 3, 7, 8, 3)
+    pool = lambda x: nn.max_pool(x, window, strides, "SAME")
+    ours = lambda x: max_pool(x, window, strides)
+    np.testing.assert_array_equal(ours(x), pool(x))
+    weights = normal(1, *pool(x).shape)
+    # The draws hold no ties, so the gradient is unique.
+    expected = jax.grad(lambda x: jnp.sum(pool(x) * weights))(x)
+    np.testing.assert_allclose(jax.grad(lambda x: jnp.sum(ours(x) * weights))(x), expected, atol=1e-5)

@@ -1,0 +1,106 @@
+"""Every encoder by the same rules; the tiny one also exported, trained and spread over devices."""
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from acx_jax.models.encoders import ENCODERS, check_clip_shape, init_variables, normalise
+from acx_jax.models.resnet3d import middle_planes
+
+TINY = ENCODERS["r2plus1d_tiny"]
+SHAPE = (2, 8, 32, 32, 3)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> dict:
+    return init_variables(TINY, jax.random.key(0), SHAPE)
+
+
+def clips(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(SHAPE).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_features_have_the_promised_shape(name: str, dtype) -> None:
+    spec = ENCODERS[name]
+    shape = (2, spec.min_frames, spec.min_size, spec.min_size, 3)
+    variables = jax.eval_shape(lambda: init_variables(spec, jax.random.key(0), shape))
+    assert set(variables) == {"params", "batch_stats"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
+    apply = lambda v, x: spec.build(dtype).apply(v, x, train=False)
+    features = jax.eval_shape(apply, variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+    assert (features.shape, features.dtype) == ((2, spec.feature_dim), jnp.float32)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("r2plus1d_34", 63.49), ("r2plus1d_18", 31.30), ("r3d_18", 33.17), ("mc3_18", 11.49)])
+def test_parameter_counts_are_published(name: str, millions: float) -> None:
+    variables = jax.eval_shape(lambda: init_variables(ENCODERS[name], jax.random.key(0), (1, 8, 64, 64, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+def test_middle_planes_of_the_published_widths() -> None:
+    assert [middle_planes(*planes) for planes in ((64, 64), (64, 128), (128, 128), (512, 512))] == [144, 230, 288, 1152]
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 32, 32, 3), (2, 8, 8, 32, 3)])
+def test_too_small_clips_are_refused_with_what_is_needed(shape) -> None:
+    with pytest.raises(ValueError, match=rf"{shape[1]} frames of {shape[2]}x32 .* at least 8 frames of 16x16"):
+        init_variables(TINY, jax.random.key(0), shape)
+
+
+def test_clips_of_another_rank_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(8, 32, 32, 3\)"):
+        check_clip_shape(TINY, (8, 32, 32, 3))
+
+
+def test_normalise_maps_bytes_to_the_ranges_trained_on() -> None:
+    pixels = np.array([[0, 127, 255]], np.uint8)
+    np.testing.assert_allclose(normalise(ENCODERS["i3d"], pixels), pixels / 127.5 - 1, atol=1e-6)
+    expected = (pixels / 255 - [0.43216, 0.394666, 0.37645]) / [0.22803, 0.22145, 0.216989]
+    np.testing.assert_allclose(normalise(TINY, pixels), expected, rtol=1e-5)
+
+
+def test_a_clip_does_not_see_its_neighbours_in_evaluation(tiny: dict) -> None:
+    apply = jax.jit(lambda x: TINY.build().apply(tiny, x, train=False))
+    together, alone = apply(clips()), apply(clips()[:1])
+    np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_every_parameter_gets_a_gradient_in_training(tiny: dict) -> None:
+    def loss(params, x):
+        features, _ = TINY.build().apply({**tiny, "params": params}, x, train=True, mutable="batch_stats")
+        return jnp.sum(features * jnp.arange(features.size).reshape(features.shape))
+
+    gradients = jax.jit(jax.grad(loss))(tiny["params"], clips())
+    assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients))
+
+
+def test_shared_statistics_over_devices_equal_the_whole_batch(tiny: dict) -> None:
+    whole = TINY.build().apply(tiny, clips(), train=True, mutable="batch_stats")
+    apply = lambda x: TINY.build(axis_name="devices").apply(tiny, x, train=True, mutable="batch_stats")
+    features, updates = jax.vmap(apply, axis_name="devices")(clips()[:, None])
+    np.testing.assert_allclose(features[:, 0], whole[0], rtol=1e-3, atol=1e-4)
+    for ours, theirs in zip(jax.tree.leaves(updates), jax.tree.leaves(whole[1]), strict=True):
+        np.testing.assert_allclose(ours[0], theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16_stays_near_float32(tiny: dict) -> None:
+    exact, rough = [TINY.build(dtype).apply(tiny, clips(), train=False) for dtype in (jnp.float32, jnp.bfloat16)]
+    assert float(jnp.linalg.norm(exact - rough) / jnp.linalg.norm(exact)) < 0.05
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_tiny", "i3d"])
+def test_an_unknown_stage_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="layer9"):
+        ENCODERS[name].build().apply({}, jnp.zeros((1, 8, 32, 32, 3)), train=False, stage="layer9")
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_get_plain_convolutions(tiny: dict, platform: str) -> None:
+    apply = jax.jit(lambda v, x: TINY.build().apply(v, x, train=False))
+    text = jax.export.export(apply, platforms=[platform])(tiny, clips()).mlir_module()
+    # 2 in the stem, 4 in each of 4 blocks, 3 shortcuts; none of them cut into slices.
+    assert text.count("stablehlo.convolution") == 21
+    assert "stablehlo.concatenate" not in text
