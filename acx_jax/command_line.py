@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import importlib.machinery
 import importlib.util
 import json
+import os
+import re
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +37,7 @@ def parse(arguments: list[str]) -> Request | None:
     values = _define_flags()
     overrides, rest = _split_overrides(arguments)
     try:
-        extra = values(["acx_jax.main", *rest])[1:]
+        extra = values(["acx_jax.main", *("--help" if argument == "-h" else argument for argument in rest)])[1:]
     except flags.Error as error:
         raise UsageError(f"{error}; see --help") from None
     if values.help:
@@ -41,11 +45,15 @@ def parse(arguments: list[str]) -> Request | None:
         return None
     if extra:
         raise UsageError(f"unexpected argument {extra[0]!r}: every setting is given as --name=value; see --help")
-    config_file = Path(values.config) if values.config else None
+    config_file = _path(values.config) if values.config else None
     if config_file is None and not values.workdir:
         raise UsageError("say what to run: --config=configs/demo.py, or --workdir=FOLDER of an earlier run; see --help")
-    workdir = Path(values.workdir) if values.workdir else Path("runs") / config_file.stem
+    workdir = _path(values.workdir) if values.workdir else Path("runs") / config_file.stem
     return Request(config_file, overrides, workdir, values.stage)
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # shells leave the ~ of --name=~/folder as it is
 
 
 def _define_flags() -> flags.FlagValues:
@@ -61,8 +69,10 @@ def _split_overrides(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     """Takes --config.a.b=value (or --config.a.b value) out of the arguments."""
     overrides, rest, pending = {}, [], None
     for argument in arguments:
-        if pending is not None:
+        if pending is not None and not argument.startswith("--"):
             overrides[pending], pending = argument, None
+        elif pending is not None:
+            break
         elif argument.startswith(("--config.", "-config.")):
             key, equals, value = argument.lstrip("-").removeprefix("config.").partition("=")
             pending = None if equals else key
@@ -90,34 +100,51 @@ def make_workdir(workdir: Path) -> None:
         raise UsageError(f"--workdir={workdir} is a file, or lies below one: name a folder") from None
 
 
-def remembered_config(request: Request) -> ConfigDict:
-    """The validated config of this run; from now on the workdir remembers it.
+def wanted_config(request: Request) -> ConfigDict:
+    """The validated config that this run asks for.
 
     With --config its file is read anew and the overrides of earlier runs still hold; without, the remembered values
     hold. Overrides of this run come on top. Raises UsageError if the workdir was made with a config of another name.
     """
+    return _resolve(request)[0]
+
+
+def remember(request: Request) -> ConfigDict:
+    """`wanted_config`, which the workdir remembers from now on."""
+    config, memory = _resolve(request)
+    write_json(request.workdir / MEMORY, memory)
+    return config
+
+
+def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:
+    """The config of this run and what the workdir is to remember of it."""
     memory = _read_memory(request.workdir / MEMORY)
     if request.config_file is None:
         if memory is None:
             raise UsageError(f"{request.workdir} remembers no config yet: name one with --config=FILE")
-        config = schema.from_flat(memory["values"])
+        config, name = schema.from_flat(memory["values"]), memory["config"]
     else:
         config = load_config_file(request.config_file)
-        _check_same_config(request, memory, config)
-    earlier = memory["overrides"] if memory else {}
-    overrides = {**earlier, **request.overrides}
-    if "data.root" in request.overrides:  # remembered runs are started from other folders
-        overrides["data.root"] = str(Path(overrides["data.root"]).absolute())
-    config = schema.validate(schema.with_overrides(config, overrides))
-    write_json(request.workdir / MEMORY, {"config": config.name, "overrides": overrides, "values": schema.flatten(config)})
-    return config
+        name = config.name
+        _check_same_config(request, memory, name)
+    overrides = {**(memory["overrides"] if memory else {}), **request.overrides}
+    if overrides.get("data.root"):
+        overrides["data.root"] = _absolute(overrides["data.root"])
+    config = schema.with_overrides(config, overrides)
+    config.data.root = _absolute(config.data.root) if config.data.root else ""
+    schema.validate(config)
+    return config, {"config": name, "overrides": overrides, "values": schema.flatten(config)}
 
 
-def _check_same_config(request: Request, memory: dict[str, Any] | None, config: ConfigDict) -> None:
-    if memory is not None and memory["config"] != config.name:
+def _absolute(root: str) -> str:
+    return str(_path(root).absolute())  # remembered runs are started from other folders
+
+
+def _check_same_config(request: Request, memory: dict[str, Any] | None, name: str) -> None:
+    if memory is not None and memory["config"] != name:
         raise UsageError(
             f"{request.workdir} holds a run of the config {memory['config']!r}, and --config={request.config_file} is "
-            f"{config.name!r}: choose another --workdir, or leave --config out to go on with {memory['config']!r}"
+            f"{name!r}: choose another --workdir, or leave --config out to go on with {memory['config']!r}"
         )
 
 
@@ -126,9 +153,11 @@ def _read_memory(path: Path) -> dict[str, Any] | None:
         return None
     try:
         memory = json.loads(path.read_text(encoding="utf-8"))
+        schema.with_overrides(schema.from_flat(memory["values"]), memory["overrides"])
         return {key: memory[key] for key in ("config", "overrides", "values")}
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path} is damaged: delete it and name the config with --config=FILE") from None
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        reason = f" ({error})" if isinstance(error, UsageError) else ""
+        raise UsageError(f"{path} is damaged{reason}: delete it and name the config with --config=FILE") from None
 
 
 def load_config_file(path: Path) -> ConfigDict:
@@ -136,19 +165,27 @@ def load_config_file(path: Path) -> ConfigDict:
     if not path.is_file():
         near = ", ".join(sorted(str(other) for other in path.parent.glob("*.py"))) or "no .py file"
         raise UsageError(f"--config={path} is no file; {path.parent} has {near}")
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
+    loader = importlib.machinery.SourceFileLoader(f"config_{path.stem}", str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         config = module.get_config()
-    except Exception as error:
-        raise UsageError(f"--config={path} cannot be used: {type(error).__name__}: {str(error)[:300]}") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"--config={path} cannot be used: {_what_is_wrong(error, path)}") from error
     return _named(config, path)
+
+
+def _what_is_wrong(error: BaseException, path: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    where = f"line {lines[-1]}: " if lines else ""
+    said = re.sub(r"""Other fields present.*}"|\\+n|['"]+$""", " ", str(error), flags=re.DOTALL)  # ml_collections lists the whole group
+    return f"{where}{type(error).__name__}: {' '.join(said.split())[:300]}"
 
 
 def _named(config: Any, path: Path) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UsageError(f"--config={path}: get_config() gave {type(config).__name__}, expected acx_jax.config.default_config() changed")
+    schema.flatten(config)
     if not config.name:
         config.name = path.stem
     return config

@@ -32,7 +32,7 @@ def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
 
 
 def _some_of(*names: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: 0 < len(value) == len(set(value)) and set(value) <= set(names), "some of " + ", ".join(names)
+    return lambda value: 0 < len(value) and all(value.count(x) == 1 and x in names for x in value), "some of " + ", ".join(names)
 
 
 def _positive() -> tuple[Callable[[Any], bool], str]:
@@ -43,7 +43,7 @@ _ANY = (lambda value: True, "any text")
 _EITHER = (lambda value: True, "True or False")
 
 SCHEMA: dict[str, Setting] = {
-    "name": Setting("", *_ANY, "name of the configuration; the default workdir is runs/<name>"),
+    "name": Setting("", *_ANY, "name of the configuration; that of its file if left empty"),
     "seed": Setting(0, *_between(0, 2**32 - 1), "seed of everything random: split, scenes, training, episodes"),
     "data.builder": Setting("folder", *_one_of("folder", "synthetic"), "where videos come from"),
     "data.root": Setting("", *_ANY, "folder: your videos, with segments.csv or the subfolders normal/ and abnormal/"),
@@ -108,7 +108,12 @@ def default_config() -> ConfigDict:
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """{'a.b': value} of every setting, in the schema's order."""
+    """{'a.b': value} of every setting, in the schema's order. Raises UsageError when `config` has other keys."""
+    for key in _keys(config):
+        _check_known(key)
+    missing = SCHEMA.keys() - set(_keys(config))
+    if missing:
+        raise UsageError(f"config.{min(missing)} is missing: start from acx_jax.config.default_config()")
     return {key: _find(config, key) for key in SCHEMA}
 
 
@@ -129,7 +134,10 @@ def from_flat(values: dict[str, Any]) -> ConfigDict:
     config = default_config()
     for key, value in values.items():
         _check_known(key)
-        _place(config, key, tuple(value) if isinstance(value, list) else value)
+        try:
+            _place(config, key, tuple(value) if isinstance(value, list) else value)
+        except TypeError:
+            raise _wrong_type(key, value) from None
     return config
 
 
@@ -138,7 +146,7 @@ def validate(config: ConfigDict) -> ConfigDict:
     for key, value in flatten(config).items():
         setting = SCHEMA[key]
         if type(value) is not type(setting.default):
-            raise UsageError(f"config.{key} is {value!r}, expected {_type_name(setting.default)}")
+            raise _wrong_type(key, value)
         if not setting.allows(value):
             raise UsageError(f"config.{key} is {value!r}, expected {setting.range}  ({setting.doc})")
     for holds, message in _relations(config):
@@ -187,12 +195,18 @@ def _parse(key: str, text: str) -> Any:
             return tuple(part.strip(" '\"") for part in text.strip("()[] ").split(",") if part.strip(" '\""))
         return type(default)(text)
     except (ValueError, KeyError):
-        raise UsageError(f"config.{key} is {text!r}, expected {_type_name(default)}") from None
+        raise _wrong_type(key, text) from None
 
 
-def _type_name(default: Any) -> str:
-    return {bool: "True or False", int: "a whole number", float: "a number", str: "text",
-            tuple: "names with commas between"}[type(default)]
+def _wrong_type(key: str, value: Any) -> UsageError:
+    names = {bool: "True or False", int: "a whole number", float: "a number", str: "text", tuple: "names with commas between"}
+    return UsageError(f"config.{key} is {value!r}, expected {names[type(SCHEMA[key].default)]}")
+
+
+def _keys(config: ConfigDict, group: str = "") -> list[str]:
+    """'a.b' of every value that is no group."""
+    return [key for name, value in config.items()
+            for key in (_keys(value, f"{group}{name}.") if isinstance(value, ConfigDict) else [group + name])]
 
 
 def _find(config: ConfigDict, key: str) -> Any:

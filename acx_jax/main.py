@@ -20,11 +20,12 @@ def run(arguments: list[str]) -> None:
     request = command_line.parse(arguments)
     if request is None:  # help was asked for and given
         return
+    command_line.wanted_config(request)  # what is wrong is said before anything is written
     command_line.make_workdir(request.workdir)
     with only_one(request.workdir / ".lock") as alone:
         if not alone:
             raise UsageError(f"{request.workdir} is in use by another run: wait for it, or choose another --workdir")
-        config = command_line.remembered_config(request)
+        config = command_line.remember(request)
         log = RunLog(request.workdir / "log.txt")
         from acx_jax.stages import pipeline, start  # loads jax: only once the flags are right
 

@@ -1,6 +1,9 @@
 """Four fake CPU devices for every test, and where the real data and recorded outputs lie."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
@@ -21,6 +24,27 @@ def parity() -> Path:
 def real_data() -> Path:
     """The folder of real labelled videos."""
     return _folder(_shared_data(), "real labelled videos")
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of runs in processes of their own: they find acx_jax from any folder and share compiled programs."""
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+@pytest.fixture(scope="session")
+def acx(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs acx_jax.main with the given arguments to its end, in the repository or in the folder `cwd`."""
+
+    def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "acx_jax.main", *arguments]
+        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+    return run
 
 
 def _shared_data() -> Path:

@@ -26,9 +26,10 @@ class FeatureWriter:
     def __init__(self, folder: Path, *, offsets: np.ndarray, dimension: int, provenance: dict[str, Any]):
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._appends = folder, 0
-        self.done = self._resume(provenance, offsets)
-        mode = "r+" if self.done else "w+"
         shape = (int(offsets[-1]), dimension)
+        self.done = self._resume(provenance, offsets, shape)
+        write_json(folder / PROGRESS, {"done": self.done})  # first: a kill must not leave the progress of other vectors
+        mode = "r+" if self.done else "w+"
         self._vectors = np.lib.format.open_memmap(folder / VECTORS, mode=mode, dtype=np.float32, shape=shape)
         write_array(folder / OFFSETS, offsets)
         write_json(folder / PROVENANCE, provenance)
@@ -45,12 +46,13 @@ class FeatureWriter:
             self._vectors.flush()
             write_json(self._folder / PROGRESS, {"done": self.done})
 
-    def _resume(self, provenance: dict[str, Any], offsets: np.ndarray) -> int:
+    def _resume(self, provenance: dict[str, Any], offsets: np.ndarray, shape: tuple[int, int]) -> int:
         try:
             same = json.loads((self._folder / PROVENANCE).read_text()) == json.loads(json.dumps(provenance))
             same = same and np.array_equal(np.load(self._folder / OFFSETS), offsets)
-            return json.loads((self._folder / PROGRESS).read_text())["done"] if same else 0
-        except (OSError, ValueError, KeyError):
+            same = same and np.load(self._folder / VECTORS, mmap_mode="r").shape == shape
+            return _done(self._folder) if same else 0
+        except (OSError, ValueError, KeyError, EOFError):
             return 0
 
 
@@ -58,6 +60,12 @@ def load_features(folder: Path) -> ContextFeatures:
     """The features of a folder, memory-mapped. Raises WorkError when they are incomplete or broken."""
     try:
         features = ContextFeatures(np.load(folder / VECTORS, mmap_mode="r"), np.load(folder / OFFSETS))
+        if _done(folder) != len(features.vectors):
+            raise ValueError(f"only {_done(folder)} of {len(features.vectors)} context vectors were written")
         return check_features(features)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise WorkError(f"{folder}: {error}; delete the folder and run --stage=embed") from None
+
+
+def _done(folder: Path) -> int:
+    return json.loads((folder / PROGRESS).read_text())["done"]

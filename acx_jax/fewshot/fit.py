@@ -37,16 +37,28 @@ def fit_minibatches(
     """Minimises loss(params, part of the support, counts bool [batch]) and returns the params after the last step."""
     batch = min(batch, len(support.labels))
     order = batch_order(key, size=len(support.labels), batch=batch, epochs=epochs)
+    return fit_in_order(loss, optimiser, params, support, order)[0]
 
-    def step(carry: Any, drawn: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+
+def fit_in_order(
+    loss: Callable[[Any, Support, jax.Array], jax.Array],
+    optimiser: optax.GradientTransformation,
+    params: Any,
+    support: Support,
+    order: tuple[jax.Array, jax.Array],
+) -> tuple[Any, jax.Array]:
+    """One step a row of `order`, as `batch_order` gives it. Returns the last params and each step's loss before it [steps]."""
+
+    def step(carry: Any, drawn: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
         params, state = carry
         indices, counts = drawn
         part = jax.tree.map(lambda x: x[indices], support)
-        updates, state = optimiser.update(jax.grad(loss)(params, part, counts), state, params)
-        return (optax.apply_updates(params, updates), state), None
+        value, gradient = jax.value_and_grad(loss)(params, part, counts)
+        updates, state = optimiser.update(gradient, state, params)
+        return (optax.apply_updates(params, updates), state), value
 
-    (params, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), order)
-    return params
+    (params, _), losses = jax.lax.scan(step, (params, optimiser.init(params)), order)
+    return params, losses
 
 
 def mean_cross_entropy(logits: jax.Array, labels: jax.Array, counts: jax.Array) -> jax.Array:

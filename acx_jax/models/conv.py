@@ -6,6 +6,7 @@ convolution over frames, or all of them, which leaves one matrix product ("im2co
 program runs is chosen when it is lowered, so an exported program holds the right one for its platform.
 """
 import itertools
+import math
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -22,8 +23,10 @@ ONES: Size = (1, 1, 1)
 # Up to this many output positions a frame, stacking all taps costs less than a 2-D convolution gains.
 SMALL_FRAME = 64
 
-# torchvision's kaiming_normal_(mode="fan_out", nonlinearity="relu"): He et al. 2015, equation 14.
-he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+def he_deviation(shape: tuple[int, ...]) -> float:
+    """Standard deviation of a fresh kernel of `shape` [kt, kh, kw, Cin, Cout]: sqrt(2 / fan out), He et al. 2015, section 2.2."""
+    return math.sqrt(2 / (math.prod(shape[:3]) * shape[4]))
 
 
 def same_padding(size: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]) -> Padding:
@@ -172,7 +175,8 @@ class Conv3D(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, T, H, W, Cin] -> [B, T', H', W', features] of `dtype`."""
-        kernel = self.param("kernel", he_normal_fan_out, (*self.kernel, x.shape[-1], self.features), jnp.float32)
+        shape = (*self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.normal(he_deviation(shape)), shape, jnp.float32)
         y = conv3d(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding)
         if not self.use_bias:
             return y

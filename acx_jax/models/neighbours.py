@@ -17,7 +17,8 @@ def nearest_neighbours(nodes: jax.Array, mask: jax.Array, *, k: int) -> tuple[ja
     a sort, and a pick is a product's operand where an index would need a gather (and its gradient a scatter).
     """
     squares = jnp.sum(nodes**2, axis=-1)
-    distances = squares[:, None] + squares[None, :] - 2 * nodes @ nodes.T
+    # Near nodes differ in the last digits, which an accelerator's default precision rounds away.
+    distances = squares[:, None] + squares[None, :] - 2 * jnp.matmul(nodes, nodes.T, precision=jax.lax.Precision.HIGHEST)
     distances = jnp.where(jnp.eye(len(nodes), dtype=bool), -jnp.inf, distances)  # itself first, whatever the rounding
     distances = jnp.where(mask[None, :], distances, jnp.inf)
     order = jnp.arange(nodes.shape[0])

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from acx_jax.models.encoders import ENCODERS, Variables, check_clip_shape, init_variables
+from acx_jax.models.encoders import ENCODERS, Variables, check_clip_shape, init_variables, variable_shapes
 from acx_jax.models.i3d import I3D, LOGITS
 from acx_jax.models.resnet3d import VARIANTS, Variant
 
@@ -173,7 +173,7 @@ def from_torch_names(arch: str, state_dict: Mapping[str, np.ndarray], source: st
         kind = "kernel" if value.ndim == 5 else TORCH_LEAVES.get(leaf, leaf)
         collection = "batch_stats" if kind in ("mean", "var") else "params"
         entries[f"{collection}/{torch_path(module, VARIANTS[arch])}/{kind}"] = value
-    return to_variables(entries, _expected(arch), source)
+    return to_variables(entries, variable_shapes(ENCODERS[arch], (1, 8, 64, 64, 3)), source)
 
 
 def load(weights: str, arch: str, key: Array, clip_shape: tuple[int, ...]) -> Variables:
@@ -196,7 +196,3 @@ def load(weights: str, arch: str, key: Array, clip_shape: tuple[int, ...]) -> Va
     if arch != "i3d":
         raise WeightsError(f"weights {weights!r} are those of i3d, not of {arch}")
     return load_i3d_kinetics400()
-
-
-def _expected(arch: str) -> Variables:
-    return jax.eval_shape(lambda key: init_variables(ENCODERS[arch], key, (1, 8, 64, 64, 3)), jax.random.key(0))

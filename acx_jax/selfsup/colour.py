@@ -5,8 +5,9 @@ from __future__ import annotations
 import dm_pix
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-GREY = jnp.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 
 def jitter(key: jax.Array, clip: jax.Array) -> jax.Array:

@@ -43,28 +43,31 @@ def rotate(key: jax.Array, grid: Grid, *, of: int, degrees: float = 10.0) -> Gri
 def local_warps(key: jax.Array, grid: Grid) -> Grid:
     """One to three local shifts of the picture: the scene is bent, the motion in it stays (arXiv 2112.06320, section 3.2).
 
-    With a centre p and a shift s drawn for each, a pixel at distance d of p reads h s away, h = 0.5 / (3 (d / |s|)^4 + 1),
-    within three shifts of p.
+    The centres and shifts are uniform in CENTRES and SHIFTS, and each warp is `bend`.
     """
     count_key, warp_key = jax.random.split(key)
     count = jax.random.randint(count_key, (), 1, MOST_WARPS + 1)
+    side = grid.rows.shape[0]
     for i, one in enumerate(jax.random.split(warp_key, MOST_WARPS)):
-        warped = _local_warp(one, grid)
+        centre_key, shift_key = jax.random.split(one)
+        centre = side * jax.random.uniform(centre_key, (2,), minval=CENTRES[0], maxval=CENTRES[1])
+        shift = side * jax.random.uniform(shift_key, (2,), minval=SHIFTS[0], maxval=SHIFTS[1])
+        warped = bend(grid, centre, shift)
         grid = Grid(*(jnp.where(i < count, new, old) for new, old in zip(warped, grid)))
     return grid
 
 
-def _local_warp(key: jax.Array, grid: Grid) -> Grid:
-    side = grid.rows.shape[0]
-    centre_key, shift_key = jax.random.split(key)
-    shift = side * jax.random.uniform(shift_key, (2,), minval=SHIFTS[0], maxval=SHIFTS[1])
-    point = side * jax.random.uniform(centre_key, (2,), minval=CENTRES[0], maxval=CENTRES[1]) + shift
-    away = Grid(grid.rows - point[0], grid.columns - point[1])
-    ratio = (away.rows**2 + away.columns**2) / jnp.sum(shift**2)
-    reach = 0.5 / (3 * ratio**2 + 1)
-    near = (jnp.abs(away.rows) <= 3 * shift[0]) & (jnp.abs(away.columns) <= 3 * shift[1])
-    reach = jnp.where(near, reach, 0.0)
-    inside = side - 1.0
+def bend(grid: Grid, centre: jax.Array, shift: jax.Array) -> Grid:
+    """One local shift: a pixel at distance d of p = centre + shift reads h shift away, h = 0.5 / (3 (d / |shift|)^4 + 1).
+
+    Beyond three shifts of the centre nothing moves. centre, shift: float [2], rows and columns.
+    """
+    away = Grid(grid.rows - centre[0], grid.columns - centre[1])
+    ratio = ((away.rows - shift[0]) ** 2 + (away.columns - shift[1]) ** 2) / jnp.sum(shift**2)
+    near = (away.rows >= -3 * shift[0]) & (away.rows < 3 * shift[0])
+    near &= (away.columns >= -3 * shift[1]) & (away.columns < 3 * shift[1])
+    reach = jnp.where(near, 0.5 / (3 * ratio**2 + 1), 0.0)
+    inside = grid.rows.shape[0] - 1.0
     return Grid(jnp.clip(grid.rows - reach * shift[0], 0, inside), jnp.clip(grid.columns - reach * shift[1], 0, inside))
 
 

@@ -37,6 +37,8 @@ def make_projection(spec: EncoderSpec, *, dtype: Any, axis: str | None, train_no
         else:
             features = encoder.apply(variables, inputs, train=False)
         vectors = features @ params["head"]["kernel"] + params["head"]["bias"]
-        return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12), statistics
+        # Bounded before the root: the gradient of a norm at zero is not a number.
+        squares = jnp.maximum(jnp.sum(vectors**2, axis=-1, keepdims=True), 1e-24)
+        return vectors / jnp.sqrt(squares), statistics
 
     return project

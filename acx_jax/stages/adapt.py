@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,14 @@ def _train(job: Job, clips: list[StoredSegment]) -> training.AdaptState:
     config, adapt = job.config, job.config.adapt
     _check_batch(adapt.batch)
     step, state = _program(config)
-    checkpoints = Checkpoints(job.out / "checkpoints", every=adapt.checkpoint_every)
-    state = _resumed(checkpoints, state, job)
+    with closing(Checkpoints(job.out / "checkpoints", every=adapt.checkpoint_every)) as checkpoints:
+        return _run_steps(job, clips, step, _resumed(checkpoints, state, job), checkpoints)
+
+
+def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.AdaptState,
+               checkpoints: Checkpoints) -> training.AdaptState:
+    """The steps that `state` has not done yet."""
+    config, adapt = job.config, job.config.adapt
     feed = clips_feed(job.workdir / "prepare", clips, length=config.data.clip_frames, batch=adapt.batch, steps=adapt.steps,
                       seed=config.seed, start_step=int(state.step))
     state = devices.replicate(state)
@@ -67,7 +74,6 @@ def _train(job: Job, clips: list[StoredSegment]) -> training.AdaptState:
             _log_step(job, number, metrics)
             checkpoints.save(number, devices.first(state))
             advance(1, f"loss {metrics['loss']:.3f}")
-    checkpoints.close()
     return devices.first(state)
 
 

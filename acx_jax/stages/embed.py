@@ -68,7 +68,7 @@ def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list
     provenance = _provenance(config, variables, batch)
     writer = FeatureWriter(job.out / name, offsets=offsets, dimension=ENCODERS[config.encoder.arch].feature_dim, provenance=provenance)
     feed = windows_feed(job.workdir / "prepare", segments, "evaluate", crop=config.encoder.crop, batch=batch,
-                        length=config.data.clip_frames, stride=config.data.clip_stride, start_batch=writer.done // batch)
+                        length=config.data.clip_frames, stride=config.data.clip_stride, start_batch=-(-writer.done // batch))
     with job.log.progress(f"embed {name}", int(offsets[-1]), unit="windows", start=writer.done) as advance:
         for frames, count in feed:
             vectors = devices.join(encode(variables, devices.split(frames)))

@@ -102,14 +102,16 @@ def _finish_swap(done: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _read_stamp(folder: Path) -> Any:
+def _read_stamp(folder: Path) -> dict[str, Any] | None:
+    """What a folder was made from; None where nothing readable says so."""
     try:
-        return json.loads((folder / STAMP).read_text())
+        stamp = json.loads((folder / STAMP).read_text())
     except (OSError, ValueError):
         return None
+    return stamp if isinstance(stamp, dict) else None
 
 
-def _why(before: Any, stamp: dict[str, Any], *, interrupted: bool) -> str:
+def _why(before: dict[str, Any] | None, stamp: dict[str, Any], *, interrupted: bool) -> str:
     if interrupted:
         return "goes on where it was interrupted"
     if before is None:

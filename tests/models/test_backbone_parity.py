@@ -18,7 +18,7 @@ from acx_jax.models.pretrained import from_torch_names, load_i3d_kinetics400, to
 from acx_jax.models.resnet3d import STAGES, VARIANTS
 
 GIF = "v_CricketShot_g04_c01_rgb.gif"
-# One compiled network is enough for every run; the others and the gradients take a minute each.
+# Each of these networks takes half a minute to compile; I3D below runs by default.
 ARCHS = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("r2plus1d_34", "r2plus1d_18", "r3d_18", "mc3_18")]
 CRICKET = [("cricket16", 0, 16, 1), ("cricket8", 20, 28, 1), ("cricket8_112", 0, 8, 2)]
 
@@ -53,12 +53,6 @@ def backbone(folder: Path, arch: str) -> tuple[nn.Module, dict, Any]:
 def close(actual: Any, expected: Any, tolerance: float) -> None:
     expected = np.asarray(expected)
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
-
-
-def test_features_of_the_smallest_clip_match(parity: Path) -> None:
-    model, variables, archive = backbone(parity, "r2plus1d_18")
-    features = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, archive["x_8x64"])
-    close(features, archive["pooled_8x64"], 1e-3)
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -1,16 +1,14 @@
-import zlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded_head import recorded_params
 
 from acx_jax.models.context_perception import ContextHead, GroupedConv
 from acx_jax.models.neighbours import nearest_neighbours
 
-BLOCKS = ("backbone1.2", "backbone2.0")
 VARIANTS = {
     "default": {},
     "two_blocks": {"blocks": 2},
@@ -18,49 +16,6 @@ VARIANTS = {
     "k3": {"neighbours": 3},
     "scaled": {"scaled_paths": True},
 }
-
-
-def recorded_parameter(name, shape):
-    """The recorded runs' weights, derived from their PyTorch names (see the README beside the recordings)."""
-    draw = np.random.RandomState(zlib.crc32(name.encode()))
-    if name.endswith("bias"):
-        return (0.1 * draw.standard_normal(shape)).astype(np.float32)
-    if len(shape) == 1:
-        return draw.uniform(0.5, 1.5, shape).astype(np.float32)
-    return (np.sqrt(2.0 / np.prod(shape[1:])) * draw.standard_normal(shape)).astype(np.float32)
-
-
-def conv(name, out, inputs, taps, groups):
-    """A PyTorch Conv1d/2d weight as the [groups, taps, in, out] kernel of GroupedConv."""
-    shape = (out, inputs, 1, 1) if "sconvs" in name else (out, inputs, taps)
-    weight = recorded_parameter(name + ".weight", shape).reshape(groups, out // groups, inputs, taps)
-    return {"kernel": weight.transpose(0, 3, 2, 1), "bias": recorded_parameter(name + ".bias", (out,))}
-
-
-def linear(name, out, inputs):
-    shape = (out, inputs) if "last" in name else (out, inputs, 1, 1) if "sconvs" in name else (out, inputs, 1)
-    weight = recorded_parameter(name + ".weight", shape).reshape(out, inputs)
-    return {"kernel": weight.T, "bias": recorded_parameter(name + ".bias", (out,))}
-
-
-def block(name, scaled):
-    edge = linear(name + ".sconvs.0", 128, 256)
-    params = {
-        "temporal_in": linear(name + ".tconvs.0", 128, 128),
-        "temporal_conv": conv(name + ".tconvs.2", 128, 4, 3, 32),
-        "temporal_out": linear(name + ".tconvs.4", 128, 128),
-        "semantic_in_kernel": edge["kernel"], "semantic_in_bias": edge["bias"],
-        "semantic_group": conv(name + ".sconvs.2", 128, 4, 1, 32),
-        "semantic_out": linear(name + ".sconvs.4", 128, 128),
-    }
-    return params | ({"scales": recorded_parameter(name + ".sacle", (3,))} if scaled else {})
-
-
-def recorded_params(blocks=1, scaled_paths=False, **_):
-    params = {"stem": conv("backbone1.0", 128, 128, 3, 4), "classifier": linear("last_layer", 2, 128)}
-    for i in range(blocks):
-        params[f"block{i}"] = block(BLOCKS[i], scaled_paths)
-    return {"params": params}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

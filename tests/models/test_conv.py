@@ -37,11 +37,13 @@ def cases(draw):
 def test_values_and_gradients_are_those_of_xla(case) -> None:
     size, window, strides, padding, channels = case
     x, kernel = normal(0, 2, *size, channels), normal(1, *window, channels, 4)
-    expected, pull = jax.vjp(lambda x, k: reference(x, k, strides, padding), x, kernel)
-    actual, pull_ours = jax.vjp(jax.jit(lambda x, k: conv3d(x, k, strides, padding)), x, kernel)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
-    dy = normal(2, *expected.shape)
-    for ours, theirs in zip(pull_ours(dy), pull(dy), strict=True):
+    dy = normal(2, *jax.eval_shape(lambda: reference(x, kernel, strides, padding)).shape)
+
+    def outputs(convolve):
+        y, pull = jax.vjp(lambda x, k: convolve(x, k, strides, padding), x, kernel)
+        return y, *pull(dy)
+
+    for ours, theirs in zip(jax.jit(outputs, static_argnums=0)(conv3d), outputs(reference), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
@@ -82,11 +84,6 @@ def test_module_adds_its_bias_and_keeps_float32_parameters() -> None:
     y = module.apply({"params": params}, x)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(y), x @ params["kernel"][0, 0, 0] + params["bias"], rtol=0.05, atol=0.05)
-
-
-def test_initial_kernels_have_the_deviation_of_fan_out() -> None:
-    kernel = Conv3D(64, (3, 3, 3)).init(jax.random.key(0), normal(0, 1, 3, 3, 3, 16))["params"]["kernel"]
-    assert float(kernel.std()) == pytest.approx(np.sqrt(2 / (27 * 64)), rel=0.03)
 
 
 @pytest.mark.parametrize("unbiased", [True, False])

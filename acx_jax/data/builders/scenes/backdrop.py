@@ -132,7 +132,7 @@ def solid(pencil: ImageDraw.ImageDraw, camera: Camera, corners: np.ndarray, colo
             pencil.polygon([tuple(p) for p in quad], fill=tuple(int(c) for c in colour * shade))
 
 
-def facing(quad: np.ndarray) -> bool:
-    """Whether a face [4, 2], anticlockwise seen from outside, shows its outside (the canvas' y points down)."""
-    first, second = quad[2] - quad[0], quad[3] - quad[1]
-    return bool(first[0] * second[1] - first[1] * second[0] < 0)
+def facing(quads: np.ndarray) -> np.ndarray:
+    """Whether faces [..., 4, 2], anticlockwise seen from outside, show their outside (the canvas' y points down): bool [...]."""
+    first, second = quads[..., 2, :] - quads[..., 0, :], quads[..., 3, :] - quads[..., 1, :]
+    return first[..., 0] * second[..., 1] < first[..., 1] * second[..., 0]

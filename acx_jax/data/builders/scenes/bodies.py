@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from acx_jax.data.builders.scenes import world
+from acx_jax.data.builders.scenes.backdrop import FACES, facing
 from acx_jax.data.builders.scenes.camera import Camera, project
 from acx_jax.data.builders.scenes.users import KINDS
 
@@ -14,7 +15,7 @@ _PAINTS = np.array([
     (196, 196, 200), (228, 228, 226), (44, 46, 52), (110, 114, 122), (150, 34, 36), (36, 62, 124),
     (34, 96, 70), (188, 148, 52), (96, 72, 56), (204, 120, 48), (120, 40, 90), (70, 130, 160),
 ])  # fmt: skip
-_GLASS, _TYRE, _SKIN = (52, 62, 74), (40, 40, 42), (196, 156, 128)
+_GLASS, _TYRE, SKIN = (52, 62, 74), (40, 40, 42), (196, 156, 128)
 
 
 class Part(NamedTuple):
@@ -30,14 +31,15 @@ class Part(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """One road user in every frame: corners of P boxes float [T, P, 8, 2], a head's place [T, 2], canvas pixels; depths [T]."""
+    """One road user of P boxes in T frames, in canvas pixels."""
 
     parts: tuple[Part, ...]
-    corners: np.ndarray
+    faces: np.ndarray  # float [T, P, 5, 4, 2]: front, left, back, right, top
+    outside: np.ndarray  # bool [T, P, 5], whether a face shows its outside
     shadow: np.ndarray  # float [T, 4, 2]
-    head: np.ndarray
-    head_radius: float  # canvas pixels; 0 for none
-    depth: np.ndarray
+    head: np.ndarray  # float [T, 2]
+    head_radius: float  # 0 for none
+    depth: np.ndarray  # float [T]
     seen: np.ndarray  # bool [T], whether any corner is on the canvas
 
 
@@ -72,7 +74,8 @@ def place(
     head, depth = project(camera, crown)
     radius = 0.19 * camera.zoom / float(np.median(depth)) if KINDS[kind] in ("pedestrian", "bike") else 0.0
     seen = ((corners > 0) & (corners < camera.canvas)).all(axis=-1).any(axis=(1, 2))
-    return Drawn(parts, corners, shadow, head, radius, depth, seen)
+    faces = corners[:, :, FACES]
+    return Drawn(parts, faces, facing(faces), shadow, head, radius, depth, seen)
 
 
 def _corners(part: Part, position: np.ndarray, heading: np.ndarray) -> np.ndarray:
@@ -84,6 +87,3 @@ def _corners(part: Part, position: np.ndarray, heading: np.ndarray) -> np.ndarra
     flat = position[:, None] + ahead * along + aside * left
     levels = [np.concatenate([flat, np.full((*flat.shape[:2], 1), z)], axis=-1) for z in (part.bottom, part.top)]
     return np.concatenate(levels, axis=1)
-
-
-HEAD_COLOUR = _SKIN

@@ -61,10 +61,10 @@ def draw_shake(rng: np.random.Generator, tremor: np.ndarray, size: tuple[int, in
     shift = np.stack([_sway(rng, frames, reach * 0.2) for _ in range(2)], axis=1)
     shift += rng.normal(0, reach * rng.uniform(0.005, 0.02), (frames, 2))
     rough = tremor.copy()
-    for frame in np.flatnonzero(rng.random(frames) < 0.02):
+    for frame in np.flatnonzero(rng.random(frames) < 0.025):
         rough[frame : frame + 10] += rng.uniform(0.2, 0.8) * np.exp(-np.arange(len(rough[frame : frame + 10])) / 4.0)
     rough = np.minimum(rough, 1.0)
-    shift += rough[:, None] * rng.normal(0, reach * 0.4, (frames, 2))
+    shift += rough[:, None] * rng.normal(0, reach * 0.37, (frames, 2))
     roll = _sway(rng, frames, 0.006) + rough * rng.normal(0, 0.025, frames)
     return Shake(np.clip(shift, -0.65 * reach, 0.65 * reach), np.clip(roll, -0.04, 0.04))
 

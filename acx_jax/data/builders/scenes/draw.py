@@ -8,12 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from acx_jax.data.builders.scenes import bodies, dust, traffic
-from acx_jax.data.builders.scenes.backdrop import FACES, draw_backdrop, facing
+from acx_jax.data.builders.scenes.backdrop import draw_backdrop
 from acx_jax.data.builders.scenes.bodies import Drawn
 from acx_jax.data.builders.scenes.camera import SCALE, Camera, draw_camera, draw_light, draw_shake, project
 from acx_jax.data.builders.scenes.script import Clip
 
-_SIDES = (0.78, 0.66, 0.78, 0.9)  # brightness of front, left, back and right
+_SHADES = (0.78, 0.66, 0.78, 0.9)  # brightness of front, left, back and right
+_BACK, _TOP = 2, 4
 _BRAKING = 1.5  # m/s^2 from which the brake lights are lit
 
 
@@ -66,23 +67,21 @@ def _draw_users(canvas: Image.Image, users: list[Drawn], frame: int, braking: np
     pencil = ImageDraw.Draw(canvas, "RGBA")
     seen = [i for i, user in enumerate(users) if user.seen[frame]]
     for i in seen:
-        pencil.polygon([tuple(p) for p in users[i].shadow[frame]], fill=(0, 0, 0, 80))
+        pencil.polygon(users[i].shadow[frame].ravel().tolist(), fill=(0, 0, 0, 80))
     for i in sorted(seen, key=lambda i: -users[i].depth[frame]):
         _draw_user(pencil, users[i], frame, bool(braking[i]))
 
 
 def _draw_user(pencil: ImageDraw.ImageDraw, user: Drawn, frame: int, braking: bool) -> None:
-    for index, part in enumerate(user.parts):
-        spots = user.corners[frame, index]
-        for face, shade in zip(FACES, (*_SIDES, 1.0)):
-            quad = spots[list(face)]
-            if facing(quad):
-                colour = part.roof if shade == 1.0 else part.sides
-                pencil.polygon([tuple(p) for p in quad], fill=tuple(int(c * shade) for c in colour))
-        if index == 0 and not user.head_radius and facing(spots[list(FACES[2])]):
-            _brake_lights(pencil, spots[list(FACES[2])], braking)
+    faces = user.faces[frame].reshape(len(user.parts), -1, 8).tolist()
+    for part, outlines, outside in zip(user.parts, faces, user.outside[frame]):
+        for face in np.flatnonzero(outside):
+            colour, shade = (part.roof, 1.0) if face == _TOP else (part.sides, _SHADES[face])
+            pencil.polygon(outlines[face], fill=tuple(int(c * shade) for c in colour))
+        if part is user.parts[0] and outside[_BACK] and not user.head_radius:
+            _brake_lights(pencil, user.faces[frame, 0, _BACK], braking)
     if user.head_radius:
-        pencil.ellipse([*(user.head[frame] - user.head_radius), *(user.head[frame] + user.head_radius)], fill=bodies.HEAD_COLOUR)
+        pencil.ellipse([*(user.head[frame] - user.head_radius), *(user.head[frame] + user.head_radius)], fill=bodies.SKIN)
 
 
 def _brake_lights(pencil: ImageDraw.ImageDraw, back: np.ndarray, lit: bool) -> None:

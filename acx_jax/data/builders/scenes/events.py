@@ -12,7 +12,7 @@ from acx_jax.data.builders.scenes.users import KINDS, Users
 
 EVENTS = ("collision", "wrong_way", "sudden_stop", "leaving_road")
 EMERGENCY = 9.0  # braking, m/s^2
-REACH = 3.5  # how far from the middle of the picture an event begins at most, metres
+REACH = 4.0  # how far from the middle of the picture an event begins at most, metres
 
 
 class Event(NamedTuple):
@@ -38,8 +38,8 @@ def openings(users: Users, motion: Motion, focus: np.ndarray) -> np.ndarray:
     driving = body & (users.speed > 0)
     apart = np.linalg.norm(motion.position[:, None] - motion.position, axis=-1)
     same = (users.route[:, None] == users.route) & (motion.along[:, None] > motion.along)
-    followed = (same & (apart < 17) & driving).any(axis=1)
-    company = ((apart < 13) & (apart > 4) & body).sum(axis=1) >= 2
+    followed = (same & (apart < 20) & driving).any(axis=1)
+    company = ((apart < 14) & (apart > 3) & body).sum(axis=1) >= 2
     return np.flatnonzero(driving & (pace > 4.5) & (away < REACH) & followed & company)
 
 
@@ -88,7 +88,7 @@ def _leaving(roads: Roads, users: Users, motion: Motion, actor: int, side: int, 
     """It veers off across the kerb and spins."""
     side = -int(roads.junction.hand)
     path = motion.position[actor] + np.arange(2.0, 30.0, 2.0)[:, None] * world.unit(motion.heading[actor] + side * 0.9)
-    return _still(actor, path)._replace(speed=7.5, turn=3.5, grip=0.5, spin=side * 5.5)
+    return _still(actor, path)._replace(speed=6.5, turn=3.5, grip=0.5, spin=side * 5.5)
 
 
 def step(roads: Roads, users: Users, motion: Motion, event: Event, elapsed: float) -> tuple[Motion, list[impact.Impact]]:

@@ -10,8 +10,8 @@ from acx_jax.data.builders.scenes import events, traffic, world
 from acx_jax.data.builders.scenes.impact import Impact
 from acx_jax.data.builders.scenes.users import Users, draw_users
 
-WARM_UP = 30  # frames before the earliest one shown
-SEARCH = 40  # frames in which the moment of the event is looked for
+WARM_UP = 40  # frames before the earliest one shown
+SEARCH = 60  # frames in which the moment of the event is looked for
 TAIL = 8  # frames shown behind the second segment, at most
 
 
