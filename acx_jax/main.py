@@ -35,6 +35,8 @@ def run(arguments: list[str]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage, 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files and folders may not fit the terminal's encoding
     try:
         run(arguments)
         return 0

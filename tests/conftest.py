@@ -28,9 +28,13 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of runs in processes of their own: they find acx_jax from any folder and share compiled programs."""
+    """The environment of runs in processes of their own: they find acx_jax from any folder and share compiled programs.
+
+    Nearly all their time would go into compiling, so XLA is told to optimise nothing.
+    """
     return os.environ | {
         "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

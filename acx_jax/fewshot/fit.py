@@ -48,6 +48,7 @@ def fit_in_order(
     order: tuple[jax.Array, jax.Array],
 ) -> tuple[Any, jax.Array]:
     """One step a row of `order`, as `batch_order` gives it. Returns the last params and each step's loss before it [steps]."""
+    support = jax.tree.map(jnp.asarray, support)
 
     def step(carry: Any, drawn: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
         params, state = carry

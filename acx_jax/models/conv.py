@@ -25,7 +25,7 @@ SMALL_FRAME = 64
 
 
 def he_deviation(shape: tuple[int, ...]) -> float:
-    """Standard deviation of a fresh kernel of `shape` [kt, kh, kw, Cin, Cout]: sqrt(2 / fan out), He et al. 2015, section 2.2."""
+    """sqrt(2 / fan out), the deviation of a fresh kernel [kt, kh, kw, Cin, Cout] (He et al. 2015, section 2.2)."""
     return math.sqrt(2 / (math.prod(shape[:3]) * shape[4]))
 
 

@@ -43,7 +43,7 @@ class RunLog:
 
     def _to_file(self, line: str) -> None:
         if self._file is not None:
-            with self._file.open("a", encoding="utf-8") as out:
+            with self._file.open("a", encoding="utf-8", errors="backslashreplace") as out:
                 out.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 
@@ -54,6 +54,7 @@ class _ProgressLines:
         self._what, self._total, self._unit, self._say = what, total, unit, say
         self._start = self._done = start
         self._began = self._said = time.monotonic()
+        self._said_done = start
         self._note = ""
 
     def advance(self, n: int = 1, note: str = "") -> None:
@@ -62,11 +63,12 @@ class _ProgressLines:
             self._line()
 
     def finish(self) -> None:
-        if self._said > self._began or time.monotonic() - self._began >= 1:
+        said_something = self._said > self._began
+        if self._done != self._said_done if said_something else time.monotonic() - self._began >= 1:
             self._line()
 
     def _line(self) -> None:
-        self._said = time.monotonic()
+        self._said, self._said_done = time.monotonic(), self._done
         elapsed = self._said - self._began
         meter = tqdm.format_meter(
             self._done, self._total, elapsed, initial=self._start, ncols=100, unit=self._unit, ascii=True,

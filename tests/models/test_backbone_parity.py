@@ -83,9 +83,13 @@ def test_running_statistics_and_gradients_match(parity: Path, arch: str) -> None
     loss, gradients = jax.jit(jax.value_and_grad(
         lambda p: jnp.square(model.apply({**variables, "params": p}, clips, train=False)).mean()))(variables["params"])
     close(loss, archive["grad_loss"], 1e-3)
-    for prefix, tree in (("after.", updates), ("grad.", {"params": gradients})):
-        for name in [name for name in archive.files if name.startswith(prefix)]:
-            close(torch_entry(arch, tree, name.removeprefix(prefix)), archive[name], 2e-3)
+    for name in [name for name in archive.files if name.startswith("after.")]:
+        close(torch_entry(arch, updates, name.removeprefix("after.")), archive[name], 1e-3)
+    for name in [name for name in archive.files if name.startswith("grad.")]:
+        expected = archive[name]
+        error = torch_entry(arch, {"params": gradients}, name.removeprefix("grad.")) - expected
+        # Rounding flips ReLUs near 0: with XLA's own convolutions the stem's gradient is off by 0.002 too.
+        assert np.linalg.norm(error) < 5e-3 * np.linalg.norm(expected), name
 
 
 def torch_entry(arch: str, tree: dict, name: str) -> np.ndarray:

@@ -10,9 +10,10 @@ import csv
 import io
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,8 @@ def write_videos(
         rows += segments
         if progress:
             progress(done, videos)
+    for leftover in (root / "videos").glob(".scene_*.part"):
+        leftover.unlink(missing_ok=True)
     _replace(table, _as_csv(sorted(rows)))
 
 
@@ -77,7 +80,9 @@ def event_kinds(seed: int, videos: int) -> list[str]:
     return [kinds[i] for i in np.random.default_rng([seed, videos]).permutation(videos)]
 
 
-def draw_video(seed: int, index: int, *, event: str, size: tuple[int, int], frames: tuple[int, int]) -> tuple[Clip, Iterator[np.ndarray]]:
+def draw_video(
+    seed: int, index: int, *, event: str, size: tuple[int, int], frames: tuple[int, int]
+) -> tuple[Clip, Iterator[np.ndarray]]:
     """What happens in a video, and its pictures uint8 [H, W, 3], drawn as they are asked for."""
     script, look = (np.random.default_rng([seed, index, part]) for part in range(2))
     clip = draw_clip(script, frames=frames, event=event)
@@ -90,9 +95,19 @@ def _all(tasks: list[_Task]) -> Iterator[list[tuple]]:
     if workers < 2:
         yield from map(_write, tasks)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         for future in as_completed([pool.submit(_write, task) for task in tasks]):
             yield future.result()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is killed: the pool's own workers would wait for ever."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _write(task: _Task) -> list[tuple]:

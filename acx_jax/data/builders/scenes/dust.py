@@ -47,8 +47,10 @@ def at(particles: Particles, frame: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _cloud(
-    rng: np.random.Generator, count: int, frame: int, place: np.ndarray, *, speed: float, lift: float, radius: float, growth: float, alpha: int
-) -> Particles:
+    rng: np.random.Generator, count: int, frame: int, place: np.ndarray,
+    *, speed: float, lift: float, radius: float, growth: float, alpha: int,
+) -> Particles:  # fmt: skip
+    """Particles [count] that fly apart from about `place` [2] at up to `speed` and rise at up to `lift`, m/s."""
     around = rng.uniform(0, 2 * np.pi, count)
     flat = np.stack([np.cos(around), np.sin(around)], 1) * rng.uniform(0, speed, (count, 1))
     velocity = np.concatenate([flat, rng.uniform(0, lift, (count, 1))], axis=1)

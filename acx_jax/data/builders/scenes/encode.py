@@ -15,8 +15,11 @@ _OPTIONS = {"crf": "18", "preset": "veryfast", "threads": "1"}  # one thread: th
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int]) -> None:
-    """Writes uint8 [H, W, 3] frames of `size` (W, H), both even, as H.264 at FPS; the file appears under its name when finished."""
-    unfinished = path.with_name(f".{path.name}.part")
+    """Writes uint8 [H, W, 3] frames of `size` (W, H), both even, as H.264 at FPS; the file appears under its name when finished.
+
+    Until then it has a name of this process, since one whose parent was killed may still be at the same video.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     with av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options=_OPTIONS)
         stream.width, stream.height = size

@@ -53,7 +53,8 @@ def draw_event(rng: np.random.Generator, kind: str, roads: Roads, users: Users, 
     return make(roads, users, motion, actor, side, focus)._replace(kind=kind, alert=rng.uniform(0.3, 1.2, count), skid=skid)
 
 
-def _still(actor: int, path: np.ndarray) -> Event:
+def _manoeuvre(actor: int, path: np.ndarray) -> Event:
+    """One that keeps its grip; the rest is filled in by the kinds of event."""
     return Event("", actor, actor, path, 9.0, 6.0, 2.5, np.inf, 0.0, np.zeros(0), np.zeros(0))
 
 
@@ -64,7 +65,7 @@ def _collision(roads: Roads, users: Users, motion: Motion, actor: int, side: int
     ahead = offset @ world.unit(motion.heading[actor]) / np.maximum(apart, 1e-6)
     score = apart + 20.0 * (ahead < 0.3) + 0.5 * np.linalg.norm(motion.position - focus, axis=1)
     score[(users.size[:, 1] < 1.0) | (apart < 3.5)] = np.inf
-    return _still(actor, motion.position[actor][None])._replace(victim=int(score.argmin()), speed=10.0, force=12.0, turn=5.0)
+    return _manoeuvre(actor, motion.position[actor][None])._replace(victim=int(score.argmin()), speed=10.0, force=12.0, turn=5.0)
 
 
 def _wrong_way(roads: Roads, users: Users, motion: Motion, actor: int, side: int, focus: np.ndarray) -> Event:
@@ -74,21 +75,21 @@ def _wrong_way(roads: Roads, users: Users, motion: Motion, actor: int, side: int
     point, tangent = traffic.on_route(roads, users._replace(route=users.route[actor : actor + 1]), marks[None])
     over = 0.0 if back else -roads.junction.hand * world.LANE
     path = point[0] + over * world.right_of(tangent[0])
-    return _still(actor, path)._replace(speed=6.0, turn=3.6)
+    return _manoeuvre(actor, path)._replace(speed=6.0, turn=3.6)
 
 
 def _sudden_stop(roads: Roads, users: Users, motion: Motion, actor: int, side: int, focus: np.ndarray) -> Event:
     """It brakes as hard as it can, and fishtails."""
     heading = motion.heading[actor] + side * 0.25
     path = motion.position[actor] + np.arange(2.0, 30.0, 2.0)[:, None] * world.unit(heading)
-    return _still(actor, path)._replace(speed=0.0, force=8.0, turn=1.0, grip=0.4, spin=-side * 3.0)
+    return _manoeuvre(actor, path)._replace(speed=0.0, force=8.0, turn=1.0, grip=0.4, spin=-side * 3.0)
 
 
 def _leaving(roads: Roads, users: Users, motion: Motion, actor: int, side: int, focus: np.ndarray) -> Event:
     """It veers off across the kerb and spins."""
     side = -int(roads.junction.hand)
     path = motion.position[actor] + np.arange(2.0, 30.0, 2.0)[:, None] * world.unit(motion.heading[actor] + side * 0.9)
-    return _still(actor, path)._replace(speed=6.5, turn=3.5, grip=0.5, spin=side * 5.5)
+    return _manoeuvre(actor, path)._replace(speed=6.5, turn=3.5, grip=0.5, spin=side * 5.5)
 
 
 def step(roads: Roads, users: Users, motion: Motion, event: Event, elapsed: float) -> tuple[Motion, list[impact.Impact]]:

@@ -165,6 +165,5 @@ def advance(roads: Roads, users: Users, motion: Motion, acceleration: np.ndarray
     aim = tangent * np.maximum(speed, 1.0)[:, None] + world.right_of(tangent) * (shift / DT)[:, None]
     turn = (np.arctan2(aim[:, 1], aim[:, 0]) - motion.heading + np.pi) % (2 * np.pi) - np.pi
     heading = motion.heading + np.clip(turn, -2.5 * DT, 2.5 * DT) * np.minimum(speed, 1.0)
-    return motion._replace(
-        time=motion.time + DT, along=along, side=motion.side + shift, position=position, heading=heading, velocity=tangent * speed[:, None]
-    )
+    moved = motion._replace(position=position, heading=heading, velocity=tangent * speed[:, None])
+    return moved._replace(time=motion.time + DT, along=along, side=motion.side + shift)

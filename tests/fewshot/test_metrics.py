@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acx_jax.fewshot.metrics import episode_metrics, half_width_95
+
+LABELS = np.array([0, 0, 0, 1, 1, 1])
+
+
+def auroc_by_pairs(scores, labels):
+    """The share of pairs in order, ties counting half."""
+    pairs = [np.sign(a - n) / 2 + 0.5 for a in scores[labels == 1] for n in scores[labels == 0]]
+    return np.mean(pairs)
+
+
+def average_precision_by_thresholds(scores, labels):
+    """Precision at each threshold, weighted by the recall gained there."""
+    value, recall = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        taken = scores >= threshold
+        reached = labels[taken].sum() / labels.sum()
+        value, recall = value + (reached - recall) * labels[taken].mean(), reached
+    return value
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.50001, 0.7, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_each_episode_has_its_own_values(rows):
+    probability = np.array(rows)
+    metrics = episode_metrics(probability, LABELS)
+    for i, scores in enumerate(probability):
+        called = scores > 0.5
+        assert metrics["accuracy"][i] == pytest.approx(np.mean(called == LABELS))
+        assert metrics["recall_normal"][i] == pytest.approx(np.mean(~called[:3]))
+        assert metrics["recall_abnormal"][i] == pytest.approx(np.mean(called[3:]))
+        assert metrics["auroc"][i] == pytest.approx(auroc_by_pairs(scores, LABELS))
+        assert metrics["average_precision"][i] == pytest.approx(average_precision_by_thresholds(scores, LABELS))
+
+
+def test_an_undecided_query_counts_as_normal():
+    metrics = episode_metrics(np.full((1, 6), 0.5), LABELS)
+    assert (metrics["recall_normal"][0], metrics["recall_abnormal"][0], metrics["auroc"][0]) == (1, 0, 0.5)
+
+
+def test_the_interval_is_students():
+    # Mean 3, standard deviation sqrt(2.5), t(0.975; 4) = 2.776445.
+    assert half_width_95(np.array([1.0, 2, 3, 4, 5])) == pytest.approx(2.776445 * np.sqrt(2.5 / 5), rel=1e-6)
+    assert half_width_95(np.full(7, 0.6)) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_interval_holds_the_mean_19_times_in_20():
+    draws = np.random.default_rng(0).standard_normal((4000, 5))
+    held = [abs(row.mean()) <= half_width_95(row) for row in draws]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
