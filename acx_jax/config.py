@@ -10,7 +10,13 @@ from ml_collections import ConfigDict
 
 from acx_jax.errors import UsageError
 
-ENCODERS = ("i3d", "r2plus1d_tiny", "r2plus1d_18", "r2plus1d_34", "r3d_18", "mc3_18")
+_RESNET_STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+_I3D_STAGES = (
+    "Conv3d_1a_7x7", "MaxPool3d_2a_3x3", "Conv3d_2b_1x1", "Conv3d_2c_3x3", "MaxPool3d_3a_3x3", "Mixed_3b", "Mixed_3c",
+    "MaxPool3d_4a_3x3", "Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f", "MaxPool3d_5a_2x2", "Mixed_5b", "Mixed_5c",
+)
+ENCODER_STAGES = {"i3d": _I3D_STAGES} | dict.fromkeys(
+    ("r2plus1d_tiny", "r2plus1d_18", "r2plus1d_34", "r3d_18", "mc3_18"), _RESNET_STAGES)
 LEARNERS = ("mcp", "proto", "linear")
 
 
@@ -60,7 +66,7 @@ SCHEMA: dict[str, Setting] = {
     "data.videos": Setting(60, *_between(4, 100000), "synthetic: number of videos"),
     "data.scene_width": Setting(176, *_between(32, 1920), "synthetic: width of a video in pixels"),
     "data.scene_height": Setting(128, *_between(32, 1080), "synthetic: height of a video in pixels"),
-    "encoder.arch": Setting("i3d", *_one_of(*ENCODERS), "video encoder"),
+    "encoder.arch": Setting("i3d", *_one_of(*ENCODER_STAGES), "video encoder"),
     "encoder.weights": Setting("i3d_kinetics400", *_one_of("i3d_kinetics400", "random"), "weights it starts from"),
     "encoder.crop": Setting(112, *_between(16, 1080), "side of the square the encoder sees; at most data.short_side"),
     "encoder.dtype": Setting("float32", *_one_of("float32", "bfloat16"), "number format the encoder computes in"),
@@ -74,6 +80,7 @@ SCHEMA: dict[str, Setting] = {
     "adapt.key_momentum": Setting(0.999, *_between(0, 1), "share of the key encoder kept at each step"),
     "adapt.projection": Setting(128, *_between(2), "dimensions of the contrastive space"),
     "adapt.train_norm": Setting(True, *_EITHER, "batch statistics in training; False keeps the pretrained ones"),
+    "adapt.freeze": Setting("", *_ANY, "last stage of the encoder that keeps its weights, such as Mixed_4f; empty trains all"),
     "adapt.checkpoint_every": Setting(10, *_between(1), "steps between checkpoints"),
     "embed.batch": Setting(8, *_between(1), "clips encoded at once, over all devices"),
     "episodes.count": Setting(200, *_between(2), "episodes to evaluate"),
@@ -167,6 +174,9 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
         ((encoder.weights == "i3d_kinetics400") <= (encoder.arch == "i3d"),
          f"config.encoder.weights is 'i3d_kinetics400', which fits config.encoder.arch='i3d', not {encoder.arch!r}: "
          "choose --config.encoder.weights=random"),
+        (config.adapt.freeze in ("", *ENCODER_STAGES[encoder.arch]),
+         f"config.adapt.freeze is {config.adapt.freeze!r}, expected a stage of {encoder.arch}: "
+         f"{', '.join(ENCODER_STAGES[encoder.arch])}, or '' to train all"),
         (mcp.hidden % 4 == 0, f"config.learners.mcp.hidden is {mcp.hidden}, expected a multiple of 4"),
         (not 0 < data.max_frames < data.min_frames,
          f"config.data.max_frames is {data.max_frames}, expected 0 or at least config.data.min_frames = {data.min_frames}"),

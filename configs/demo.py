@@ -12,4 +12,5 @@ def get_config():
     config.data.builder = "synthetic"
     config.adapt.steps = 20
     config.episodes.count = 50
+    config.adapt.freeze = "Mixed_4f"  # trains the last two blocks: what a CPU can do; --config.adapt.freeze= trains all
     return config

@@ -9,4 +9,5 @@ from acx_jax.config import default_config
 def get_config():
     config = default_config()
     config.name = "folder"
+    config.adapt.freeze = "Mixed_4f"  # trains the last two blocks: what a CPU can do; --config.adapt.freeze= trains all
     return config

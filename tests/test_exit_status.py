@@ -10,7 +10,8 @@ import pytest
 
 TINY = "--config=configs/tiny.py"
 FOLDER = "--config=configs/folder.py"
-SMALL = ("--config.encoder.arch=r2plus1d_tiny", "--config.encoder.weights=random", "--config.data.short_side=32", "--config.encoder.crop=32")
+SMALL = ("--config.encoder.arch=r2plus1d_tiny", "--config.encoder.weights=random", "--config.adapt.freeze=",
+         "--config.data.short_side=32", "--config.encoder.crop=32")
 
 
 def refused(done, status: int, *said: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 SMALL = ("--config.encoder.arch=r2plus1d_tiny", "--config.encoder.weights=random", "--config.data.short_side=40",
-         "--config.encoder.crop=32", "--config.data.max_adapt_frames=64", "--config.adapt.steps=2", "--config.adapt.batch=4",
+         "--config.encoder.crop=32", "--config.adapt.freeze=", "--config.data.max_adapt_frames=64", "--config.adapt.steps=2", "--config.adapt.batch=4",
          "--config.adapt.queue=16", "--config.embed.batch=32", "--config.episodes.count=8", "--config.learners.mcp.hidden=32",
          "--config.learners.mcp.groups=8", "--config.learners.mcp.epochs=3", "--config.learners.linear.epochs=3", "--config.report.samples=1")
 

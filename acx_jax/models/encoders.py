@@ -10,6 +10,8 @@ from flax import traverse_util
 
 from acx_jax.models.conv import he_deviation
 from acx_jax.models.i3d import I3D
+from acx_jax.models.i3d import STAGES as I3D_STAGES
+from acx_jax.models.resnet3d import STAGES as RESNET_STAGES
 from acx_jax.models.resnet3d import VARIANTS, ResNet3D
 
 Array = jax.Array
@@ -33,6 +35,7 @@ class EncoderSpec(NamedTuple):
       mean, std: of each colour channel (R, G, B) in [0, 1]; the input is (x / 255 - mean) / std.
       min_frames: fewest frames of a clip, the product of the temporal strides.
       min_size: least height and width in pixels, the product of the spatial strides.
+      stages: their names from input to output; the names of a stage's parameters begin with its own.
     """
 
     build: Build
@@ -41,19 +44,26 @@ class EncoderSpec(NamedTuple):
     std: tuple[float, float, float]
     min_frames: int
     min_size: int
+    stages: tuple[str, ...]
 
 
 def _resnet(name: str) -> EncoderSpec:
     variant = VARIANTS[name]
     frames = 2 ** sum(kind != "spatial" for kind in variant.kinds[1:])
     kinetics_mean, kinetics_std = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
-    return EncoderSpec(partial(ResNet3D, variant), variant.widths[-1], kinetics_mean, kinetics_std, frames, 16)
+    return EncoderSpec(partial(ResNet3D, variant), variant.widths[-1], kinetics_mean, kinetics_std, frames, 16, RESNET_STAGES)
 
 
 ENCODERS: dict[str, EncoderSpec] = {
     **{name: _resnet(name) for name in VARIANTS},
-    "i3d": EncoderSpec(partial(I3D, None), 1024, (0.5,) * 3, (0.5,) * 3, 8, 32),
+    "i3d": EncoderSpec(partial(I3D, None), 1024, (0.5,) * 3, (0.5,) * 3, 8, 32, tuple(I3D_STAGES)),
 }
+
+
+def trainable(spec: EncoderSpec, params: Variables, frozen: str | None) -> Variables:
+    """A tree like `params` of bools: which are trained when the stages up to `frozen` are not."""
+    kept = spec.stages[: spec.stages.index(frozen) + 1] if frozen else ()
+    return {name: jax.tree.map(lambda _: not name.startswith(kept), part) for name, part in params.items()}
 
 
 def normalise(spec: EncoderSpec, clips: Array) -> Array:

@@ -132,12 +132,13 @@ class I3D(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, clips: Array, *, train: bool, stage: str | None = None) -> Array:
+    def __call__(self, clips: Array, *, train: bool, stage: str | None = None, frozen: str | None = None) -> Array:
         """Features of normalised clips.
 
         Args:
           clips: [B, T, H, W, 3] floating in [-1, 1].
           train: whether batch statistics are the batch's own (and update the collection `batch_stats`).
+          frozen: one of `STAGES`: up to it, nothing is trained: no gradient, running statistics; None trains all.
           stage: one of `STAGES` for the features after it, `LOGITS` for the classifier's, None for the pooled ones.
         Returns:
           [B, 1024] float32, the mean over time and space; with a stage of `STAGES` [B, T', H', W', C] of `dtype`;
@@ -147,9 +148,11 @@ class I3D(nn.Module):
         """
         if stage is not None and stage not in (*STAGES, *([LOGITS] if self.num_classes else [])):
             raise ValueError(f"stage {stage!r} is not one of {(*STAGES, LOGITS)}, or there is no classifier")
-        x = clips
+        x, training = clips, train and frozen is None
         for name, step in STAGES.items():
-            x = self._step(x, name, step, train)
+            x = self._step(x, name, step, training)
+            if frozen == name:
+                x, training = lax.stop_gradient(x), train
             if stage == name:
                 return x
         if stage == LOGITS:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from acx_jax.models.batch_norm import BatchNorm
 from acx_jax.models.conv import Conv3D, Size
@@ -134,12 +135,13 @@ class ResNet3D(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, clips: Array, *, train: bool, stage: str | None = None) -> Array:
+    def __call__(self, clips: Array, *, train: bool, stage: str | None = None, frozen: str | None = None) -> Array:
         """Features of normalised clips.
 
         Args:
           clips: [B, T, H, W, 3] floating, normalised.
           train: whether batch statistics are the batch's own (and update the collection `batch_stats`).
+          frozen: one of `STAGES`: up to it, nothing is trained: no gradient, running statistics; None trains all.
           stage: one of `STAGES` for the features after it, None for the pooled ones.
         Returns:
           [B, P] float32, the mean over time and space; with `stage` [B, T', H', W', C] of `dtype`.
@@ -148,9 +150,12 @@ class ResNet3D(nn.Module):
         """
         if stage is not None and stage not in STAGES:
             raise ValueError(f"stage {stage!r} is not one of {STAGES}")
-        x = self._stem(clips, train)
+        training = train and frozen is None
+        x = self._stem(clips, training)
         for name, index in zip(STAGES, range(-1, 4), strict=True):
-            x = x if index < 0 else self._layer(x, index, train)
+            x = x if index < 0 else self._layer(x, index, training)
+            if frozen == name:
+                x, training = lax.stop_gradient(x), train
             if stage == name:
                 return x
         return x.astype(jnp.float32).mean((1, 2, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ class Checkpoints:
             return None
         return self._manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like)))
 
-    def save(self, step: int, state: Any) -> None:
-        """Saves after every `every`-th step; others are passed over."""
-        self._manager.save(step, args=ocp.args.StandardSave(state))
+    def save(self, step: int, state: Callable[[], Any]) -> None:
+        """Saves what `state()` gives after every `every`-th step; at others it is not even called."""
+        if self._manager.should_save(step):
+            self._manager.save(step, args=ocp.args.StandardSave(state()))
 
     def close(self) -> None:
         """Waits for what is being written."""

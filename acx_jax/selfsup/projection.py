@@ -20,10 +20,10 @@ def init_head(key: jax.Array, *, inputs: int, outputs: int) -> dict[str, jax.Arr
     return {"kernel": init(kernel_key, (inputs, outputs)), "bias": init(bias_key, (outputs,))}
 
 
-def make_projection(spec: EncoderSpec, *, dtype: Any, axis: str | None, train_norm: bool) -> Project:
+def make_projection(spec: EncoderSpec, *, dtype: Any, axis: str | None, train_norm: bool, frozen: str | None) -> Project:
     """project({"encoder", "head"}, statistics, clips in [0, 1]) -> (unit vectors [B, D] float32, new statistics).
 
-    train_norm: normalise by the batch (over all devices of `axis`) and update the statistics; else use them as they are.
+    frozen: the last stage of the encoder that is not trained, None for none. train_norm: normalise by the batch (over all devices of `axis`) and update the statistics; else use them as they are.
     """
     encoder: nn.Module = spec.build(dtype, axis)
     mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
@@ -32,10 +32,10 @@ def make_projection(spec: EncoderSpec, *, dtype: Any, axis: str | None, train_no
         variables = {"params": params["encoder"], "batch_stats": statistics}
         inputs = (clips - mean) / std
         if train_norm:
-            features, changed = encoder.apply(variables, inputs, train=True, mutable=["batch_stats"])
+            features, changed = encoder.apply(variables, inputs, train=True, frozen=frozen, mutable=["batch_stats"])
             statistics = changed["batch_stats"]
         else:
-            features = encoder.apply(variables, inputs, train=False)
+            features = encoder.apply(variables, inputs, train=False, frozen=frozen)
         vectors = features @ params["head"]["kernel"] + params["head"]["bias"]
         # Bounded before the root: the gradient of a norm at zero is not a number.
         squares = jnp.maximum(jnp.sum(vectors**2, axis=-1, keepdims=True), 1e-24)

@@ -17,7 +17,7 @@ from acx_jax.contracts import Clips, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.feeds import clips_feed
 from acx_jax.errors import UsageError, WorkError
-from acx_jax.models.encoders import ENCODERS
+from acx_jax.models.encoders import ENCODERS, trainable
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
 from acx_jax.runtime.files import write_json, write_text
@@ -72,7 +72,7 @@ def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.
             state, metrics = step(state, devices.split(Clips(*map(np.asarray, batch))), key)
             metrics = {name: float(value[0]) for name, value in metrics.items()}
             _log_step(job, number, metrics)
-            checkpoints.save(number, devices.first(state))
+            checkpoints.save(number, lambda: devices.first(state))
             advance(1, f"loss {metrics['loss']:.3f}")
     return devices.first(state)
 
@@ -82,18 +82,21 @@ def _program(config: ConfigDict) -> tuple[Any, training.AdaptState]:
     adapt, spec = config.adapt, ENCODERS[config.encoder.arch]
     variables = pretrained_variables(config)
     head = projection.init_head(randomness.stream(config.seed, "projection"), inputs=spec.feature_dim, outputs=adapt.projection)
-    optimiser = _optimiser(adapt)
-    project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm)
-    state = training.initial_state({"encoder": variables["params"], "head": head}, variables["batch_stats"], optimiser,
-                                   queue=adapt.queue, dimension=adapt.projection)
+    frozen = adapt.freeze or None
+    params = {"encoder": variables["params"], "head": head}
+    decayed = {"encoder": trainable(spec, params["encoder"], frozen), "head": True}
+    optimiser = _optimiser(adapt, decayed)
+    project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm,
+                                         frozen=frozen)
+    state = training.initial_state(params, variables["batch_stats"], optimiser, queue=adapt.queue, dimension=adapt.projection)
     step = training.make_step(project, optimiser, size=config.encoder.crop, temperature=adapt.temperature,
                               key_momentum=adapt.key_momentum, axis=devices.AXIS)
     return devices.map_over_devices(step, in_axes=(0, 0, None), donate=(0,)), state
 
 
-def _optimiser(adapt: ConfigDict) -> optax.GradientTransformation:
+def _optimiser(adapt: ConfigDict, decayed: Any) -> optax.GradientTransformation:
     rate = optax.cosine_decay_schedule(adapt.learning_rate, adapt.steps)
-    return optax.chain(optax.add_decayed_weights(adapt.weight_decay), optax.sgd(rate, adapt.momentum))
+    return optax.chain(optax.add_decayed_weights(adapt.weight_decay, mask=decayed), optax.sgd(rate, adapt.momentum))
 
 
 def _check_batch(batch: int) -> None:
@@ -131,6 +134,6 @@ def _log_step(job: Job, step: int, metrics: dict[str, float]) -> None:
 
 def _say_start(job: Job, clips: list[StoredSegment]) -> None:
     videos, adapt = len({s.segment.video for s in clips}), job.config.adapt
-    few = f"; fewer videos than the batch, so a batch holds several clips of one" if videos < adapt.batch else ""
+    few = "; fewer videos than the batch, so a batch holds several clips of one" if videos < adapt.batch else ""
     job.log.info(f"adapt: {adapt.steps} steps of {adapt.batch} clips from {len(clips)} normal segments of {videos} videos{few}; "
                  "the first step compiles")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acx_jax.models.encoders import ENCODERS, check_clip_shape, init_variables, normalise, variable_shapes
+from acx_jax.models.encoders import ENCODERS, check_clip_shape, init_variables, normalise, trainable, variable_shapes
 from acx_jax.models.resnet3d import middle_planes
 
 TINY = ENCODERS["r2plus1d_tiny"]
@@ -120,3 +120,20 @@ def test_accelerators_get_plain_convolutions(tiny: dict, platform: str) -> None:
     # 2 in the stem, 4 in each of 4 blocks, 3 shortcuts; none of them cut into slices.
     assert text.count("stablehlo.convolution") == 21
     assert "stablehlo.concatenate" not in text
+
+
+def test_frozen_stages_keep_their_statistics_and_get_no_gradient(tiny: dict) -> None:
+    encoder = TINY.build()
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": tiny["batch_stats"]}
+        features, changed = encoder.apply(variables, clips(), train=True, frozen="layer2", mutable=["batch_stats"])
+        return (features**2).sum(), changed["batch_stats"]
+
+    gradient, statistics = jax.jit(jax.grad(loss, has_aux=True))(tiny["params"])
+    trained = trainable(TINY, tiny["params"], "layer2")
+    assert {name for name, part in trained.items() if all(jax.tree.leaves(part))} == {"layer3_block0", "layer4_block0"}
+    for name in tiny["params"]:
+        moved = any((leaf != 0).any() for leaf in jax.tree.leaves(gradient[name]))
+        updated = any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (statistics[name], tiny["batch_stats"][name]))))
+        assert moved == updated == name.startswith(("layer3", "layer4"))
