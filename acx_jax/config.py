@@ -176,7 +176,7 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
          "choose --config.encoder.weights=random"),
         (config.adapt.freeze in ("", *ENCODER_STAGES[encoder.arch]),
          f"config.adapt.freeze is {config.adapt.freeze!r}, expected a stage of {encoder.arch}: "
-         f"{', '.join(ENCODER_STAGES[encoder.arch])}, or '' to train all"),
+         f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.adapt.freeze= trains all"),
         (mcp.hidden % 4 == 0, f"config.learners.mcp.hidden is {mcp.hidden}, expected a multiple of 4"),
         (not 0 < data.max_frames < data.min_frames,
          f"config.data.max_frames is {data.max_frames}, expected 0 or at least config.data.min_frames = {data.min_frames}"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from acx_jax import command_line
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.files import only_one
+from acx_jax.runtime.host_memory import keep_freed_memory
 from acx_jax.runtime.run_log import RunLog
 
 
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
     """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage, 130 when interrupted."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of files and folders may not fit the terminal's encoding
+    keep_freed_memory()  # before jax starts its threads
     try:
         run(arguments)
         return 0

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
@@ -24,6 +24,16 @@ def parity() -> Path:
 def real_data() -> Path:
     """The folder of real labelled videos."""
     return _folder(_shared_data(), "real labelled videos")
+
+
+@pytest.fixture(scope="module")
+def quick_compiler() -> Iterator[None]:
+    """XLA optimises nothing while a module runs whose time would nearly all go into compiling."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ class Groups(NamedTuple):
 def group_segments(segments: Sequence[Segment]) -> Groups:
     """Connected components of segments by common video or common source."""
     names = {name: i for i, name in enumerate(sorted({key for s in segments for key in _ties(s)}))}
-    ends = np.array([[names[key] for key in _ties(s)] for s in segments]).reshape(-1, 2)
+    ends = np.array([[names[key] for key in _ties(s)] for s in segments], dtype=int).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(names),) * 2)
     count, component = connected_components(graph, directed=False)
     labels = np.array([s.label for s in segments], dtype=int)

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"  # the mapped axis's name, for collectives inside a mapped function
 
@@ -42,8 +44,10 @@ def join(tree: Any) -> Any:
 
 
 def replicate(tree: Any) -> Any:
-    """One copy a device, behind a new leading axis."""
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (count(), *jnp.shape(x))), tree)
+    """One copy a device, behind a new leading axis; placed as a mapped function leaves its results."""
+    placed = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec(AXIS))
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (count(), *jnp.shape(x))), tree)
+    return jax.device_put(copies, placed)  # placed otherwise, a step would be compiled anew for its own results
 
 
 def first(tree: Any) -> Any:

@@ -10,7 +10,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Has glibc keep freed memory for the next allocation; False where the C library is another.
+    """Has glibc keep freed memory for the next allocation; to be called before other threads start. False without glibc.
 
     XLA on the CPU allocates its temporary arrays anew in every run. glibc takes arrays of that size from the kernel and gives
     them back each time, and the kernel's clearing of their pages cost as much time as I3D's arithmetic: 44,000 page faults a

@@ -10,16 +10,14 @@ from ml_collections import ConfigDict
 
 from acx_jax import __version__
 from acx_jax.runtime import devices
-from acx_jax.runtime.host_memory import keep_freed_memory
 from acx_jax.runtime.run_log import RunLog
 
 
 def announce(config: ConfigDict, workdir: Path, log: RunLog) -> None:
-    """Says the version, the config, the device and the workdir; has memory and compiled programs kept."""
+    """Says the version, the config, the device and the workdir; has compiled programs kept."""
     log.info(f"acx_jax {__version__}, config {config.name}, seed {config.seed}")
     log.info(f"device: {devices.describe()}")
     log.info(f"workdir: {workdir}")
-    keep_freed_memory()
     keep_compiled_programs()
 
 

@@ -218,3 +218,12 @@ def test_every_row_is_used_or_named_with_a_reason(tmp_path: Path, rows) -> None:
     for s in listing.segments:
         assert 0 <= s.start <= s.end and s.video in listing.paths
         assert not any(o.video == s.video and o.label != s.label and o.start <= s.end and s.start <= o.end for o in listing.segments)
+
+
+def test_a_video_whose_name_is_not_utf8_is_skipped_by_name(tmp_path: Path) -> None:
+    (tmp_path / "normal").mkdir()
+    for name in (b"caf\xe9.mp4", b"fine.mp4"):
+        (tmp_path / "normal" / os.fsdecode(name)).write_bytes(b"x")
+    listing = list_folder(tmp_path)
+    assert [segment.video for segment in listing.segments] == ["normal/fine.mp4"]
+    assert [skipped.reason for skipped in listing.skipped] == ["its name is not UTF-8: rename it"]

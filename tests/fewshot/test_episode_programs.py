@@ -1,5 +1,3 @@
-from functools import partial
-
 import jax
 import numpy as np
 import pytest
@@ -11,11 +9,14 @@ from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
 from acx_jax.runtime import devices
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 FEATURES, SHOT, QUERY, EPISODES = 8, 2, 3, 8
 LEARNERS = {
     "proto": baselines.proto(features=FEATURES, way=2, pool="mean"),
+    "linear": baselines.linear(features=FEATURES, way=2, pool="mean", epochs=2, batch=4, learning_rate=0.1, weight_decay=0.01),
     "mcp": mcp(ContextHead(hidden=8, groups=2, neighbours=3), features=FEATURES, epochs=2, batch=4, learning_rate=0.01),
 }
+every_learner = pytest.mark.parametrize("name", ["proto", "linear", pytest.param("mcp", marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_labels_are_class_major():
     assert class_labels(2, 3).tolist() == [0, 0, 0, 1, 1, 1] and class_labels(2, 3).dtype == np.int32
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@every_learner
 def test_all_episodes_at_once_equal_a_loop(name, features, drawn):
     learner, graphs = LEARNERS[name], padded_graphs(features)
     together = jax.jit(score_episodes(learner, way=2))(graphs, *drawn)
@@ -66,10 +67,10 @@ def test_all_episodes_at_once_equal_a_loop(name, features, drawn):
         np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@every_learner
 def test_four_devices_equal_one(name, features, drawn):
     assert devices.count() == 4
     graphs, score = padded_graphs(features), score_episodes(LEARNERS[name], way=2)
     mapped = devices.map_over_devices(score, in_axes=(None, 0, 0, 0))
     shared = devices.join(mapped(graphs, *devices.split(drawn)))
-    np.testing.assert_allclose(shared, jax.jit(partial(score, graphs))(*drawn), atol=1e-4)
+    np.testing.assert_allclose(shared, jax.jit(score)(graphs, *drawn), atol=1e-4)

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from recorded_head import recorded_params
 from sklearn.neighbors import NearestCentroid
 
@@ -16,16 +14,17 @@ from acx_jax.fewshot.fit import batch_order, fit_in_order, fit_minibatches, mean
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 
 def as_graphs(vectors: np.ndarray) -> Graphs:
     """One node a segment."""
     return Graphs(vectors[:, None].astype(np.float32), np.ones((len(vectors), 1), bool))
 
 
-@given(size=st.integers(1, 11), batch=st.integers(1, 5), epochs=st.integers(1, 3), seed=st.integers(0, 99))
-@settings(max_examples=8, deadline=None)
-def test_each_epoch_is_a_permutation_and_only_its_last_batch_is_filled_up(size, batch, epochs, seed):
-    indices, counts = batch_order(jax.random.key(seed), size=size, batch=batch, epochs=epochs)
+@pytest.mark.parametrize(("size", "batch", "epochs"), [(10, 4, 3), (8, 4, 2), (1, 3, 2), (7, 7, 1), (5, 1, 2)])
+def test_each_epoch_is_a_permutation_and_only_its_last_batch_is_filled_up(size, batch, epochs):
+    indices, counts = batch_order(jax.random.key(0), size=size, batch=batch, epochs=epochs)
     steps = -(-size // batch)
     assert indices.shape == counts.shape == (epochs * steps, batch)
     for epoch in range(epochs):

@@ -1,6 +1,6 @@
 """What every learner must hold, whatever it computes."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from acx_jax.fewshot.learner import Learner, pooled
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 FEATURES, SHOT, QUERY, NODES = 8, 3, 4, 5
 EPOCHS = 2  # four steps of the iterative learners: later ones multiply rounding
 
@@ -65,73 +66,94 @@ def padded(graphs: Graphs, more: int) -> Graphs:
     return Graphs(np.where(mask[..., None], nodes, garbage).astype(np.float32), mask)
 
 
-def run(learner: Learner, support: Support, query: Graphs, key: jax.Array) -> jax.Array:
-    init_key, adapt_key = jax.random.split(key)
-    return learner.logits(learner.adapt(learner.init(init_key), support, adapt_key), query)
+@cache
+def initial(name: str, seed: int) -> Any:
+    return _init(name)(jax.random.key(seed))
 
 
 @cache
-def program(name: str, epochs: int = EPOCHS) -> Any:
-    """`run` of a learner, compiled."""
-    return jax.jit(partial(run, CASES[name].make(epochs)))
+def _init(name: str) -> Any:
+    return jax.jit(CASES[name].make(EPOCHS).init)
+
+
+@cache
+def fitted(name: str, epochs: int = EPOCHS) -> Any:
+    """(params, support, key) -> adapted params, compiled."""
+    return jax.jit(CASES[name].make(epochs).adapt)
+
+
+@cache
+def logits(name: str) -> Any:
+    return jax.jit(CASES[name].make(EPOCHS).logits)
+
+
+def run(name: str, support: Support, query: Graphs, seed: int = 0, epochs: int = EPOCHS) -> jax.Array:
+    """A fresh learner fitted and asked."""
+    return logits(name)(fitted(name, epochs)(initial(name, seed), support, jax.random.key(100 + seed)), query)
 
 
 @every_learner
 def test_logits_are_finite_and_a_query_by_a_class(name):
-    logits = program(name)(random_support(0), random_graphs(1, QUERY), jax.random.key(0))
-    assert logits.shape == (QUERY, 2) and logits.dtype == jnp.float32
-    assert np.isfinite(logits).all()
+    scores = run(name, random_support(0), random_graphs(1, QUERY))
+    assert scores.shape == (QUERY, 2) and scores.dtype == jnp.float32
+    assert np.isfinite(scores).all()
 
 
 @every_learner
 def test_the_key_alone_decides(name):
-    support, query = random_support(0), random_graphs(1, QUERY)
-    once, again, other = (program(name)(support, query, jax.random.key(seed)) for seed in (0, 0, 1))
+    once, again, other = (run(name, random_support(0), random_graphs(1, QUERY), seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(once, again)
     assert np.array_equal(once, other) != CASES[name].keyed
 
 
 @every_learner
-@pytest.mark.parametrize("more", [0, 3])
-def test_padding_is_invisible(name, more):
-    support, query, key = random_support(0), random_graphs(1, QUERY), jax.random.key(0)
-    plain = program(name)(support, query, key)
-    wide = program(name)(Support(padded(support.graphs, more), support.labels), padded(query, more), key)
-    np.testing.assert_allclose(wide, plain, atol=1e-4)
+def test_what_stands_in_padding_is_invisible(name):
+    support, query = random_support(0), random_graphs(1, QUERY)
+    garbage = run(name, Support(padded(support.graphs, 0), support.labels), padded(query, 0))
+    np.testing.assert_allclose(garbage, run(name, support, query), atol=1e-4)
 
 
 @every_learner
 def test_padded_equals_unpadded(name):
-    """Support and query of three nodes each, fitted and scored without any padding and with it."""
-    whole = np.ones((2 * SHOT, 3), bool)
+    """Graphs of three nodes, without padding and behind them garbage up to five."""
     rng = np.random.default_rng(0)
-    support = Support(Graphs(rng.standard_normal((*whole.shape, FEATURES)).astype(np.float32), whole), random_support(0).labels)
+    whole = np.ones((2 * SHOT, 3), bool)
+    support = Graphs(rng.standard_normal((2 * SHOT, 3, FEATURES)).astype(np.float32), whole)
     query = Graphs(rng.standard_normal((QUERY, 3, FEATURES)).astype(np.float32), whole[:QUERY])
-    plain = program(name)(support, query, jax.random.key(0))
-    wide = program(name)(Support(padded(support.graphs, NODES - 3), support.labels), padded(query, NODES - 3), jax.random.key(0))
-    np.testing.assert_allclose(wide, plain, atol=1e-4)
+    labels = random_support(0).labels
+    wide = run(name, Support(padded(support, NODES - 3), labels), padded(query, NODES - 3))
+    np.testing.assert_allclose(wide, run(name, Support(support, labels), query), atol=1e-4)
 
 
 @every_learner
 def test_vmap_over_episodes_equals_a_loop(name):
-    episodes = [(random_support(i), random_graphs(10 + i, QUERY), jax.random.key(i)) for i in range(3)]
-    together = jax.vmap(program(name))(*jax.tree.map(lambda *x: jnp.stack(x), *episodes))
-    np.testing.assert_allclose(together, [program(name)(*episode) for episode in episodes], atol=1e-4)
+    episodes = [(random_support(i), random_graphs(10 + i, QUERY), i) for i in range(3)]
+    params, supports, queries = (jax.tree.map(lambda *x: jnp.stack(x), *parts) for parts in (
+        [initial(name, seed) for *_, seed in episodes], [e[0] for e in episodes], [e[1] for e in episodes]))
+    keys = jax.vmap(jax.random.key)(100 + jnp.arange(3))
+    together = jax.vmap(logits(name))(jax.vmap(fitted(name))(params, supports, keys), queries)
+    np.testing.assert_allclose(together, [run(name, *episode) for episode in episodes], atol=1e-4)
 
 
 @every_learner
 def test_jit_equals_eager(name):
-    support, query, key = random_support(0), random_graphs(1, QUERY), jax.random.key(3)
-    eager = run(CASES[name].make(EPOCHS), support, query, key)
-    np.testing.assert_allclose(program(name)(support, query, key), eager, atol=1e-4)
+    """The iterative learners' fit is one scan, which is compiled in any case."""
+    learner, support, query = CASES[name].make(EPOCHS), random_support(0), random_graphs(1, QUERY)
+    params = initial(name, 0)
+    if CASES[name].closed:
+        np.testing.assert_array_equal(jax.tree.leaves(learner.init(jax.random.key(0)))[0], jax.tree.leaves(params)[0])
+        params = learner.adapt(params, support, jax.random.key(100))
+    else:
+        params = fitted(name)(params, support, jax.random.key(100))
+    np.testing.assert_allclose(learner.logits(params, query), run(name, support, query), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.closed])
 def test_the_order_of_the_support_does_not_matter(name):
-    support, query, key = random_support(0), random_graphs(1, QUERY), jax.random.key(0)
+    support, query = random_support(0), random_graphs(1, QUERY)
     order = np.random.default_rng(0).permutation(2 * SHOT)
     shuffled = jax.tree.map(lambda x: x[order], support)
-    np.testing.assert_allclose(program(name)(shuffled, query, key), program(name)(support, query, key), atol=1e-5)
+    np.testing.assert_allclose(run(name, shuffled, query), run(name, support, query), atol=1e-5)
 
 
 @every_learner
@@ -144,8 +166,8 @@ def test_separable_classes_are_told_apart(name):
         return Graphs((values * mask[..., None]).astype(np.float32), mask)
 
     labels, asked = np.array([0, 0, 0, 1, 1, 1], np.int32), np.array([0, 1, 1, 0])
-    logits = program(name, epochs=30)(Support(graphs(labels), labels), graphs(asked), jax.random.key(0))
-    assert logits.argmax(-1).tolist() == asked.tolist()
+    scores = run(name, Support(graphs(labels), labels), graphs(asked), epochs=30)
+    assert scores.argmax(-1).tolist() == asked.tolist()
 
 
 @pytest.mark.parametrize(("count", "middle"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 2)])

@@ -127,15 +127,25 @@ def _list_classes(root: Path, classes: dict[str, Path]) -> Listing:
                          f"{'them' if len(classes) > 1 else 'it'}" + (f" (but {len(others)} other files)" if others else "")
                          + f": {_EXPECTED}")
     videos = [(label, entry.relative_to(root).as_posix(), entry) for label, entry in listed]
-    usable = [(label, name, entry) for label, name, entry in videos if _is_video(entry)]
+    reasons = {name: _unusable(name, entry) for _, name, entry in videos}
+    usable = [(label, name, entry) for label, name, entry in videos if not reasons[name]]
     return Listing(
         segments=tuple(Segment(name, 0, TO_THE_END, label, source=name) for label, name, _ in usable),
         paths={name: entry for _, name, entry in usable},
-        skipped=tuple(Skipped(name, "the folder holds no images") for _, name, entry in videos if not _is_video(entry)),
+        skipped=tuple(Skipped(name, reason) for name, reason in reasons.items() if reason),
         videos_listed=len(listed), segments_listed=len(listed),
         notes=(*_no_class(classes), *_no_videos(root, others)),
-        missing=tuple(name for _, name, entry in videos if not _is_video(entry)),
+        missing=tuple(name for name, reason in reasons.items() if reason),
     )
+
+
+def _unusable(name: str, entry: Path) -> str:
+    """Why a video cannot be used; empty if it can."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    return "" if _is_video(entry) else "the folder holds no images"
 
 
 def _no_class(classes: dict[str, Path]) -> Iterator[str]:
