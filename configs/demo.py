@@ -10,7 +10,7 @@ def get_config():
     config = default_config()
     config.name = "demo"
     config.data.builder = "synthetic"
-    config.adapt.steps = 20
-    config.episodes.count = 50
+    config.adapt.steps = 12
+    config.episodes.count = 30
     config.adapt.freeze = "Mixed_4f"  # trains the last two blocks: what a CPU can do; --config.adapt.freeze= trains all
     return config

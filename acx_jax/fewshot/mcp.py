@@ -19,7 +19,7 @@ def mcp(head: ContextHead, *, features: int, epochs: int, batch: int, learning_r
         return head.init(key, jnp.zeros((1, features)), jnp.ones((1,), bool))
 
     def logits(params: Params, graphs: Graphs) -> jax.Array:
-        return jax.vmap(lambda nodes, mask: head.apply(params, nodes, mask))(*graphs)
+        return head.apply(params, *graphs)
 
     def loss(params: Params, part: Support, counts: jax.Array) -> jax.Array:
         return mean_cross_entropy(logits(params, part.graphs), part.labels, counts)

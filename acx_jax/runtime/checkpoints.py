@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 KEPT = 2
@@ -24,17 +25,24 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
-        return self._manager.restore(step, args=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like)))
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _with_elements(like))
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        return jax.tree.map(lambda x, empty: x if empty.size else empty, restored, like)
 
     def save(self, step: int, state: Callable[[], Any]) -> None:
         """Saves what `state()` gives after every `every`-th step; at others it is not even called."""
         if self._manager.should_save(step):
-            self._manager.save(step, args=ocp.args.StandardSave(state()))
+            self._manager.save(step, args=ocp.args.StandardSave(_with_elements(state())))
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _with_elements(tree: Any) -> Any:
+    """The tree with a zero in place of arrays without elements, such as a queue of no keys: Orbax refuses those."""
+    return jax.tree.map(lambda x: x if x.size else jnp.zeros((), x.dtype), tree)
 
 
 def save_variables(folder: Path, variables: Any) -> None:

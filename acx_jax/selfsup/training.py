@@ -64,7 +64,7 @@ def make_step(project: Project, optimiser: optax.GradientTransformation, *, size
         params = optax.apply_updates(state.params, updates)
         key_params = optax.incremental_update(params, state.key_params, 1 - key_momentum)
         everywhere = jax.lax.all_gather((keys, clips.video), axis, tiled=True)
-        metrics = metrics | {"gradient_norm": optax.global_norm(gradient)}
+        metrics = metrics | {"gradient_norm": optax.tree.norm(gradient)}
         return AdaptState(params, statistics, key_params, key_statistics, optimiser_state, push(state.queue, *everywhere),
                           state.step + 1), metrics
 

@@ -1,0 +1,105 @@
+"""Checkpoints: what is kept, what comes back, and what an interrupted save leaves."""
+
+import json
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from acx_jax.runtime.checkpoints import KEPT, Checkpoints, load_variables, save_variables
+
+
+class State(NamedTuple):
+    weights: Any
+    step: jax.Array
+    half: jax.Array
+
+
+def state_at(step: int) -> State:
+    values = jnp.arange(3.0) + step / 3
+    return State({"layer": {"kernel": values, "empty": jnp.zeros((0, 4))}}, jnp.int32(step), values.astype(jnp.bfloat16))
+
+
+def steps_of(folder) -> list[int]:
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def save_steps(folder, steps):
+    checkpoints = Checkpoints(folder, every=2)
+    for step in steps:
+        checkpoints.save(step, lambda: state_at(step))
+    checkpoints.close()
+
+
+def newest(folder) -> State | None:
+    checkpoints = Checkpoints(folder, every=2)
+    state = checkpoints.restore_newest(state_at(0))
+    checkpoints.close()
+    return state
+
+
+def assert_equal(one: State, other: State) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_empty_folder_has_nothing_to_restore(tmp_path):
+    assert newest(tmp_path / "checkpoints") is None
+
+
+def test_the_newest_state_comes_back_as_it_was(tmp_path):
+    save_steps(tmp_path, range(1, 8))
+    assert steps_of(tmp_path) == [4, 6] and KEPT == 2
+    assert_equal(newest(tmp_path), state_at(6))
+
+
+def test_saving_goes_on_after_a_restart(tmp_path):
+    save_steps(tmp_path, range(1, 5))
+    save_steps(tmp_path, range(5, 7))
+    assert_equal(newest(tmp_path), state_at(6))
+
+
+def test_what_is_passed_over_is_not_even_asked_for(tmp_path):
+    checkpoints = Checkpoints(tmp_path, every=5)
+    checkpoints.save(5, lambda: state_at(5))
+    checkpoints.save(6, lambda: pytest.fail("the state of a step that is not saved was asked for"))
+    checkpoints.close()
+
+
+def test_a_save_that_a_kill_cut_short_is_passed_over(tmp_path):
+    """Orbax writes into a folder of another name first; some file systems leave one of the final name without its last file."""
+    save_steps(tmp_path, [2, 4])
+    for name in ("6.orbax-checkpoint-tmp", "8.orbax-checkpoint-tmp-123"):
+        (tmp_path / name / "default").mkdir(parents=True)
+        (tmp_path / name / "default" / "array_metadatas").write_text(json.dumps({}))
+    assert_equal(newest(tmp_path), state_at(4))
+    save_steps(tmp_path, [6])
+    assert_equal(newest(tmp_path), state_at(6))
+
+
+def test_a_save_that_fails_on_the_way_leaves_the_one_before(tmp_path, monkeypatch):
+    save_steps(tmp_path, [2])
+    checkpoints = Checkpoints(tmp_path, every=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", _no_space)
+        with pytest.raises(Exception, match="no space"):
+            checkpoints.save(4, lambda: state_at(4))
+            checkpoints.close()
+    assert_equal(newest(tmp_path), state_at(2))
+
+
+def _no_space(*_, **__):
+    raise OSError("no space left")
+
+
+def test_variables_replace_what_was_there(tmp_path):
+    like = {"params": {"kernel": jnp.zeros((2, 3))}, "batch_stats": {"mean": jnp.zeros(3)}}
+    for value in (1.0, 2.0):
+        save_variables(tmp_path / "encoder", jax.tree.map(lambda x: x + value, like))
+    loaded = load_variables(tmp_path / "encoder", like)
+    jax.tree.map(lambda x: np.testing.assert_array_equal(x, 2.0), loaded)
+    assert jax.tree.structure(loaded) == jax.tree.structure(like)

@@ -1,0 +1,144 @@
+"""The adaptation stage: an interrupted run that is run again ends as one that was never interrupted."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from ml_collections import ConfigDict
+from PIL import Image
+
+from acx_jax.config import default_config
+from acx_jax.contracts import Coverage, Segment
+from acx_jax.data import prepared
+from acx_jax.data.builders import clips
+from acx_jax.data.builders.listing import Listing
+from acx_jax.errors import UsageError, WorkError
+from acx_jax.runtime.checkpoints import load_variables
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import adapt
+from acx_jax.stages.encoder import pretrained_variables
+from acx_jax.stages.job import Job
+
+pytestmark = pytest.mark.usefixtures("quick_compiler", "kept_programs")
+STEPS, EVERY, FAILS_AT = 5, 2, 4
+
+
+@pytest.fixture(scope="module")
+def kept_programs(tmp_path_factory) -> Iterator[None]:
+    """Runs share their compiled step through a folder, as a run and its rerun would."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> Path:
+    """Prepared data of four noisy videos to adapt on."""
+    root, workdir = tmp_path_factory.mktemp("videos"), tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    for video in range(4):
+        (root / str(video)).mkdir()
+        for frame in range(20):
+            Image.fromarray(rng.integers(0, 256, (18, 22, 3), dtype=np.uint8)).save(root / str(video) / f"{frame:03}.png")
+    segments = tuple(Segment(str(video), 0, 19, 0, split="adapt") for video in range(4))
+    listing = Listing(segments, {str(video): root / str(video) for video in range(4)}, (), 4, 4)
+    built = clips.build(listing, workdir / "prepare" / prepared.RECORDS, length=8, stride=4, fps=0.0, short_side=18, resample="nearest",
+                        min_frames=8, max_frames=0, max_adapt_frames=0, max_bad_share=0.0, advance=lambda n=1, note="": None)
+    value = prepared.to_json(built.stored, Coverage(4, 4, 4, 4, (), ()), prepared.Windows(8, 4))
+    (workdir / "prepare" / prepared.SEGMENTS).write_text(json.dumps(value))
+    return workdir
+
+
+def job(workdir: Path, out: str, **changes) -> Job:
+    config = default_config()
+    with config.unlocked():
+        config.data.short_side = 18
+        config.encoder.update(arch="r2plus1d_tiny", weights="random", crop=16)
+        config.adapt.update(ConfigDict(dict(steps=STEPS, batch=4, queue=6, projection=8, learning_rate=0.01, checkpoint_every=EVERY) | changes))
+    (workdir / out).mkdir(exist_ok=True)
+    return Job(config, workdir, workdir / out, RunLog(terminal=io.StringIO()))
+
+
+def results(of: Job) -> tuple[list, str, dict]:
+    variables = load_variables(of.out / adapt.ENCODER, pretrained_variables(of.config))
+    return jax.tree.leaves(variables), (of.out / adapt.LOG).read_text(), json.loads((of.out / adapt.SUMMARY).read_text())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workdir) -> Job:
+    whole = job(workdir, "whole")
+    adapt.run(whole)
+    return whole
+
+
+def test_every_step_is_logged_and_the_encoder_has_changed(uninterrupted):
+    variables, log, summary = results(uninterrupted)
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert all(np.isfinite(list(line.values())).all() for line in lines)
+    before = jax.tree.leaves(pretrained_variables(uninterrupted.config))
+    assert all(np.isfinite(v).all() for v in variables)
+    assert sum(not np.array_equal(a, b) for a, b in zip(variables, before)) > len(before) / 2
+    assert summary == {"adapted": True, "steps": STEPS, "videos": 4}
+
+
+def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(workdir, uninterrupted, monkeypatch):
+    broken = job(workdir, "broken")
+    log_step = adapt._log_step
+
+    def interrupted(of, step, metrics):
+        log_step(of, step, metrics)
+        if step == FAILS_AT:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt, "_log_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adapt.run(broken)
+    with (broken.out / adapt.LOG).open("a") as file:
+        file.write('{"step": 5, "lo')  # and the last line was cut
+    adapt.run(broken)
+    assert f"goes on from the checkpoint of step {EVERY}" in broken.log._terminal.getvalue()
+    for once, resumed in zip(results(uninterrupted)[0], results(broken)[0]):
+        np.testing.assert_array_equal(resumed, once)
+    assert results(broken)[1:] == results(uninterrupted)[1:]
+
+
+def test_a_run_stopped_behind_its_last_step_only_writes_its_results(workdir, uninterrupted, monkeypatch):
+    late = job(workdir, "late", checkpoint_every=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt, "save_variables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            adapt.run(late)
+    adapt.run(late)
+    for once, resumed in zip(results(uninterrupted)[0], results(late)[0]):
+        np.testing.assert_array_equal(resumed, once)
+    assert results(late)[1:] == results(uninterrupted)[1:]
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_with_advice(workdir, loss):
+    wild = job(workdir, "wild")
+    with pytest.raises(WorkError, match="the loss of step 3 is .*--config.adapt.learning_rate"):
+        adapt._log_step(wild, 3, {"loss": float(loss)})
+
+
+def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
+    idle = job(workdir, "idle", steps=0)
+    adapt.run(idle)
+    assert json.loads((idle.out / adapt.SUMMARY).read_text()) == {"adapted": False, "reason": "config.adapt.steps is 0"}
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
+    with pytest.raises(UsageError, match="config.adapt.batch is 6, expected a multiple of the 4 devices"):
+        adapt.run(job(workdir, "uneven", batch=6))
