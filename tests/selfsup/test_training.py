@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from acx_jax.contracts import Clips
 from acx_jax.models.batch_norm import BatchNorm
@@ -63,7 +64,8 @@ def toy() -> tuple[Any, training.AdaptState]:
 
 def run(step: Any, state: training.AdaptState, batches: list[Clips], *, over: int = 1, seed: int = 0):
     """All steps on `over` devices. Returns the states after each (of the first device) and the losses."""
-    spread = jax.tree.map(lambda x: jnp.broadcast_to(x, (over, *jnp.shape(x))), state)
+    placed = NamedSharding(Mesh(np.array(jax.local_devices()[:over]), (devices.AXIS,)), PartitionSpec(devices.AXIS))
+    spread = jax.device_put(jax.tree.map(lambda x: jnp.broadcast_to(x, (over, *jnp.shape(x))), state), placed)
     states, losses = [], []
     for clips in batches:
         shared = jax.tree.map(lambda x: x.reshape(over, -1, *x.shape[1:]), clips)
