@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from acx_jax import config as schema
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
+from acx_jax.settings import SCHEMA
 
 STAGE_NAMES = ("all", "prepare", "adapt", "embed", "evaluate", "report")
 MEMORY = "config.json"
@@ -88,7 +89,7 @@ def _help(values: flags.FlagValues) -> str:
     lines = ["python -m acx_jax.main --config=FILE [--workdir=FOLDER] [--stage=NAME] [--config.a.b=value ...]", ""]
     lines += [f"  --{name}: {values[name].help}" for name in ("config", "workdir", "stage")]
     lines += ["", f"stages: {', '.join(STAGE_NAMES)}", "", "settings (default):"]
-    lines += [f"  --config.{key}={setting.default!r}: {setting.doc}; {setting.range}" for key, setting in schema.SCHEMA.items()]
+    lines += [f"  --config.{key}={setting.default!r}: {setting.doc}; {setting.range}" for key, setting in SCHEMA.items()]
     return "\n".join(lines)
 
 

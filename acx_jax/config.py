@@ -1,109 +1,14 @@
-"""The one schema: every setting with its default, its allowed values and what it means."""
+"""The configuration: defaults, overrides and checks of the settings that acx_jax.settings lists."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from acx_jax.errors import UsageError
-
-_RESNET_STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
-_I3D_STAGES = (
-    "Conv3d_1a_7x7", "MaxPool3d_2a_3x3", "Conv3d_2b_1x1", "Conv3d_2c_3x3", "MaxPool3d_3a_3x3", "Mixed_3b", "Mixed_3c",
-    "MaxPool3d_4a_3x3", "Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f", "MaxPool3d_5a_2x2", "Mixed_5b", "Mixed_5c",
-)
-ENCODER_STAGES = {"i3d": _I3D_STAGES} | dict.fromkeys(
-    ("r2plus1d_tiny", "r2plus1d_18", "r2plus1d_34", "r3d_18", "mc3_18"), _RESNET_STAGES)
-LEARNERS = ("mcp", "proto", "linear")
-
-
-class Setting(NamedTuple):
-    """One setting: `allows(value)` says whether a value of the default's type is in range, `range` says it in words."""
-
-    default: Any
-    allows: Callable[[Any], bool]
-    range: str
-    doc: str
-
-
-def _between(low: float, high: float = float("inf")) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: low <= value <= high, f"from {low}" if high == float("inf") else f"from {low} to {high}"
-
-
-def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in names, "one of " + ", ".join(names)
-
-
-def _some_of(*names: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: 0 < len(value) and all(value.count(x) == 1 and x in names for x in value), "some of " + ", ".join(names)
-
-
-def _positive() -> tuple[Callable[[Any], bool], str]:
-    return lambda value: 0 < value < float("inf"), "above 0"
-
-
-_ANY = (lambda value: True, "any text")
-_EITHER = (lambda value: True, "True or False")
-
-SCHEMA: dict[str, Setting] = {
-    "name": Setting("", *_ANY, "name of the configuration; that of its file if left empty"),
-    "seed": Setting(0, *_between(0, 2**32 - 1), "seed of everything random: split, scenes, training, episodes"),
-    "data.builder": Setting("folder", *_one_of("folder", "synthetic"), "where videos come from"),
-    "data.root": Setting("", *_ANY, "folder: your videos, with segments.csv or the subfolders normal/ and abnormal/"),
-    "data.fps": Setting(0.0, *_between(0, 1000), "frames a second to read videos at; 0 keeps each video's own rate"),
-    "data.short_side": Setting(128, *_between(16, 2160), "pixels of the shorter side of stored frames"),
-    "data.resample": Setting("bilinear", *_one_of("nearest", "bilinear", "bicubic"), "filter that resizes frames"),
-    "data.clip_frames": Setting(8, *_between(2, 64), "frames of a clip, the encoder's unit"),
-    "data.clip_stride": Setting(4, *_between(1, 64), "frames from one clip of a segment to the next"),
-    "data.min_frames": Setting(8, *_between(1), "shorter segments are left out; at least data.clip_frames"),
-    "data.max_frames": Setting(124, *_between(0), "longer segments keep their first so many frames in evaluation; 0 keeps all"),
-    "data.max_adapt_frames": Setting(1000, *_between(0), "the same for segments used in adaptation"),
-    "data.adapt_share": Setting(0.3, *_between(0, 0.9), "share of the videos to adapt on where no split column says so"),
-    "data.max_bad_share": Setting(0.1, *_between(0, 1), "a larger share of unusable videos stops the run"),
-    "data.videos": Setting(60, *_between(4, 100000), "synthetic: number of videos"),
-    "data.scene_width": Setting(176, *_between(32, 1920), "synthetic: width of a video in pixels"),
-    "data.scene_height": Setting(128, *_between(32, 1080), "synthetic: height of a video in pixels"),
-    "encoder.arch": Setting("i3d", *_one_of(*ENCODER_STAGES), "video encoder"),
-    "encoder.weights": Setting("i3d_kinetics400", *_one_of("i3d_kinetics400", "random"), "weights it starts from"),
-    "encoder.crop": Setting(112, *_between(16, 1080), "side of the square the encoder sees; at most data.short_side"),
-    "encoder.dtype": Setting("float32", *_one_of("float32", "bfloat16"), "number format the encoder computes in"),
-    "adapt.steps": Setting(100, *_between(0), "training steps on normal clips; 0 leaves the encoder as it is"),
-    "adapt.batch": Setting(8, *_between(1), "clips a step, over all devices"),
-    "adapt.learning_rate": Setting(0.003, *_positive(), "peak learning rate (SGD, cosine to 0)"),
-    "adapt.momentum": Setting(0.9, *_between(0, 0.9999), "of SGD"),
-    "adapt.weight_decay": Setting(1e-4, *_between(0, 1), "of all weights"),
-    "adapt.temperature": Setting(0.07, *_positive(), "of the contrastive loss"),
-    "adapt.queue": Setting(1024, *_between(0), "negative keys remembered from earlier steps"),
-    "adapt.key_momentum": Setting(0.999, *_between(0, 1), "share of the key encoder kept at each step"),
-    "adapt.projection": Setting(128, *_between(2), "dimensions of the contrastive space"),
-    "adapt.train_norm": Setting(True, *_EITHER, "batch statistics in training; False keeps the pretrained ones"),
-    "adapt.freeze": Setting("", *_ANY, "last stage of the encoder that keeps its weights, such as Mixed_4f; empty trains all"),
-    "adapt.checkpoint_every": Setting(10, *_between(1), "steps between checkpoints"),
-    "embed.batch": Setting(8, *_between(1), "clips encoded at once, over all devices"),
-    "episodes.count": Setting(200, *_between(2), "episodes to evaluate"),
-    "episodes.shot": Setting(5, *_between(1, 50), "labelled segments a class in an episode"),
-    "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
-    "episodes.chunk": Setting(10, *_between(1), "episodes fitted at once, over all devices"),
-    "learners.names": Setting(LEARNERS, *_some_of(*LEARNERS), "learners to compare"),
-    "learners.pool": Setting("mean", *_one_of("mean", "middle"), "proto, linear: a segment's vector is the mean, or the middle clip"),
-    "learners.mcp.hidden": Setting(128, *_between(4), "width of the graph, a multiple of 4"),
-    "learners.mcp.groups": Setting(32, *_between(1), "groups of the inner convolutions, 4 channels each"),
-    "learners.mcp.neighbours": Setting(5, *_between(1, 64), "semantic neighbours of a node, itself included"),
-    "learners.mcp.blocks": Setting(1, *_between(1, 8), "context blocks"),
-    "learners.mcp.pool": Setting("mean", *_one_of("mean", "max"), "over the nodes"),
-    "learners.mcp.scaled_paths": Setting(False, *_EITHER, "learnt scales of the three paths"),
-    "learners.mcp.epochs": Setting(301, *_between(1), "passes over the support set"),
-    "learners.mcp.batch": Setting(4, *_between(1), "segments a step"),
-    "learners.mcp.learning_rate": Setting(0.01, *_positive(), "of Adam"),
-    "learners.linear.epochs": Setting(301, *_between(1), "passes over the support set"),
-    "learners.linear.batch": Setting(4, *_between(1), "segments a step"),
-    "learners.linear.learning_rate": Setting(0.01, *_positive(), "of SGD, momentum 0.9, dampening 0.9"),
-    "learners.linear.weight_decay": Setting(1e-3, *_between(0, 1), "of SGD"),
-    "report.samples": Setting(6, *_between(0, 50), "best and worst segments shown, each"),
-}
+from acx_jax.settings import ENCODER_STAGES, SCHEMA
 
 
 def default_config() -> ConfigDict:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from acx_jax import config as schema
+from acx_jax import settings
 from acx_jax.errors import UsageError
 from acx_jax.models.encoders import ENCODERS
 
@@ -40,17 +41,17 @@ def test_there_are_the_configs_that_the_readme_names():
     assert {"demo", "folder", "tiny"} <= {path.stem for path in CONFIGS}
 
 
-@pytest.mark.parametrize("key", schema.SCHEMA)
+@pytest.mark.parametrize("key", settings.SCHEMA)
 def test_defaults_are_in_range_and_explained(key):
-    setting = schema.SCHEMA[key]
+    setting = settings.SCHEMA[key]
     assert type(setting.default) in (bool, int, float, str, tuple)
     assert setting.allows(setting.default)
     assert setting.range and setting.doc
 
 
 def test_encoders_and_learners_are_those_that_exist():
-    assert schema.ENCODER_STAGES == {name: spec.stages for name, spec in ENCODERS.items()}
-    assert schema.SCHEMA["learners.names"].default == schema.LEARNERS
+    assert settings.ENCODER_STAGES == {name: spec.stages for name, spec in ENCODERS.items()}
+    assert settings.SCHEMA["learners.names"].default == settings.LEARNERS
 
 
 def test_default_config_is_locked_all_the_way_down():
@@ -157,9 +158,9 @@ def values_of(default) -> st.SearchStrategy:
             tuple: st.lists(st.text(), max_size=4).map(tuple)}[type(default)]
 
 
-@given(st.fixed_dictionaries({}, optional={key: values_of(setting.default) for key, setting in schema.SCHEMA.items()}))
+@given(st.fixed_dictionaries({}, optional={key: values_of(setting.default) for key, setting in settings.SCHEMA.items()}))
 def test_flat_values_survive_json(values):
-    expected = {key: setting.default for key, setting in schema.SCHEMA.items()} | values
+    expected = {key: setting.default for key, setting in settings.SCHEMA.items()} | values
     config = schema.from_flat(json.loads(json.dumps(values)))
     assert schema.flatten(config) == expected
     assert schema.from_flat(json.loads(json.dumps(schema.flatten(config)))) == config
