@@ -1,0 +1,1 @@
+"""Measurements, alone or beside a peer: python -m acx_jax.benchmark --suite=NAME."""
