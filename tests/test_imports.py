@@ -9,7 +9,11 @@ PACKAGE = Path(__file__).parents[1] / "acx_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {"__init__", "config", "contracts", "errors", "randomness", "settings"}
 BESIDE = {"data", "models", "selfsup", "runtime"}  # side by side, above the leaves
-RANK = {part: 0 for part in LEAVES} | {part: 1 for part in BESIDE} | {"fewshot": 2, "stages": 3, "command_line": 4, "main": 5, "benchmark": 5}
+RANK = {part: 0 for part in LEAVES} | {part: 1 for part in BESIDE} | {
+    "fewshot": 2, "stages": 3, "command_line": 4, "main": 5,
+    "published": 3, "parity": 5,
+    "benchmark": 5,
+}
 NEEDED = {("data", "runtime"), ("selfsup", "models")}  # of those side by side, who may import whom
 
 

@@ -141,13 +141,15 @@ class ContextHead(nn.Module):
     scaled_paths: bool = False
 
     @nn.compact
-    def __call__(self, nodes: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, nodes: jax.Array, mask: jax.Array, *, pooled: bool = False) -> jax.Array:
+        """With `pooled`, the pooled nodes [..., hidden] that the classifier sees."""
         x = nodes * mask[..., None]
         x = nn.relu(GroupedConv(self.hidden, STEM_GROUPS, name="stem")(x)) * mask[..., None]
         for i in range(self.blocks):
             block = ContextBlock(self.groups, self.neighbours, self.scaled_paths, name=f"block{i}")
             x = block(x, mask)
-        return NodeLinear(self.way, name="classifier")(_pool(x, mask, self.pool))
+        x = _pool(x, mask, self.pool)
+        return x if pooled else NodeLinear(self.way, name="classifier")(x)
 
 
 def _pool(x: jax.Array, mask: jax.Array, how: str) -> jax.Array:
