@@ -70,7 +70,7 @@ def validate(config: ConfigDict) -> ConfigDict:
 def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
     data, encoder, mcp = config.data, config.encoder, config.learners.mcp
     return [
-        (data.builder != "folder" or data.root != "",
+        (data.builder == "synthetic" or data.root != "",
          "config.data.root is empty: say where your videos are with --config.data.root=FOLDER"),
         (data.min_frames >= data.clip_frames,
          f"config.data.min_frames is {data.min_frames}, expected at least config.data.clip_frames = {data.clip_frames}"),

@@ -12,6 +12,7 @@ _I3D_STAGES = (
 )
 ENCODER_STAGES = {"i3d": _I3D_STAGES} | dict.fromkeys(
     ("r2plus1d_tiny", "r2plus1d_18", "r2plus1d_34", "r3d_18", "mc3_18"), _RESNET_STAGES)
+BUILDERS = ("folder", "dota", "ucf_crime", "bdd100k", "kinetics", "features")  # those that read data.root
 LEARNERS = ("mcp", "proto", "linear")
 
 
@@ -46,8 +47,13 @@ _EITHER = (lambda value: True, "True or False")
 SCHEMA: dict[str, Setting] = {
     "name": Setting("", *_ANY, "name of the configuration; that of its file if left empty"),
     "seed": Setting(0, *_between(0, 2**32 - 1), "seed of everything random: split, scenes, training, episodes"),
-    "data.builder": Setting("folder", *_one_of("folder", "synthetic"), "where videos come from"),
-    "data.root": Setting("", *_ANY, "folder: your videos, with segments.csv or the subfolders normal/ and abnormal/"),
+    "data.builder": Setting("folder", *_one_of(*BUILDERS, "synthetic"), "where videos come from"),
+    "data.root": Setting("", *_ANY, "folder of the data: videos with segments.csv, or normal/ and abnormal/, or a data set's own tree"),
+    "data.split": Setting("official", *_one_of("official", "source", "published"), "which videos adapt: as the data say (else "
+                          "drawn), whole sources drawn, or published: all normal segments, those evaluated too"),
+    "data.exclude": Setting((), lambda value: all(isinstance(x, str) for x in value), "names of videos or sources",
+                            "videos and sources to leave out"),
+    "data.annotations": Setting("all", *_one_of("all", "official"), "ucf_crime: the official temporal annotation alone, or via/ too"),
     "data.fps": Setting(0.0, *_between(0, 1000), "frames a second to read videos at; 0 keeps each video's own rate"),
     "data.short_side": Setting(128, *_between(16, 2160), "pixels of the shorter side of stored frames"),
     "data.resample": Setting("bilinear", *_one_of("nearest", "bilinear", "bicubic"), "filter that resizes frames"),

@@ -33,7 +33,7 @@ def built(path: Path) -> ConfigDict:
 def test_config_files_build_and_hold(path):
     config = built(path)
     assert config.name == path.stem
-    root = {"data.root": "videos"} if config.data.builder == "folder" else {}
+    root = {} if config.data.builder == "synthetic" else {"data.root": "videos"}
     assert schema.validate(schema.with_overrides(config, root)).is_locked
 
 

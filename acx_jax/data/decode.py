@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .webp".split())
 
 _RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ROUNDING = 0.001  # seconds: some containers keep times in whole milliseconds
+_BEFORE = 1.0  # seconds before a wanted frame that decoding begins, at the latest: times of packets and frames may differ
 _TAIL = 0.5  # seconds a video may end before the length it declares: encoders round, and audio may run on
 
 av.logging.set_level(None)  # what FFmpeg has to say comes out as a DecodeError
@@ -39,15 +41,16 @@ class _Timed(NamedTuple):
     lasts: float
 
 
-def frames(path: Path, *, fps: float = 0.0) -> Iterator[np.ndarray]:
+def frames(path: Path, *, fps: float = 0.0, first: int = 0) -> Iterator[np.ndarray]:
     """Yields uint8 RGB frames [H, W, 3] of a video file or of a folder of images, upright, one at a time.
 
     With fps = 0 every frame in presentation order; else, of a video file, the latest frame shown at 0, 1/fps, 2/fps, ...
-    seconds. Images have no times: they come all, in natural order (frame 9 before frame 10).
+    seconds. Images have no times: they come all, in natural order (frame 9 before frame 10). `first` frames are left out at
+    the start; of a video file read at a rate, what lies well before them is not decoded.
 
     Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.
     """
-    return _image_frames(path) if path.is_dir() else _video_frames(path, fps)
+    return _image_frames(path, first) if path.is_dir() else _video_frames(path, fps, first)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -74,11 +77,11 @@ def resize(frame: np.ndarray, *, short_side: int, resample: str) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).resize(size, _RESAMPLE[resample]))
 
 
-def _image_frames(folder: Path) -> Iterator[np.ndarray]:
+def _image_frames(folder: Path, first: int) -> Iterator[np.ndarray]:
     files = image_files(folder)
     if not files:
         raise DecodeError(folder, "the folder holds no images")
-    for index, file in enumerate(files):
+    for index, file in enumerate(files[first:], first):
         try:
             with Image.open(file) as image:
                 yield _rgb(ImageOps.exif_transpose(image))
@@ -94,13 +97,12 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _video_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
+def _video_frames(path: Path, fps: float, first: int) -> Iterator[np.ndarray]:
     done, turn = 0, None
     try:
         # An absolute path is never taken for a URL, and a text file that poses as a playlist opens nothing else.
         with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
-            timed = _timed(_decoded(container, _video_stream(container, path), path))
-            for frame in _at_rate(timed, fps) if fps else (t.frame for t in timed):
+            for frame in _wanted(container, path, fps, first):
                 turn = turn or _turn(frame)  # once: a frame asked for its side data is freed by the garbage collector alone
                 yield turn(frame.to_ndarray(format="rgb24"))
                 done += 1
@@ -108,7 +110,22 @@ def _video_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
         where = f"broken after {done} frames" if done else "not a readable video"
         raise DecodeError(path, f"{where}: {getattr(error, 'strerror', None) or error}") from None
     if not done:
-        raise DecodeError(path, "no frame can be decoded")
+        raise DecodeError(path, f"it ends before frame {first}" if first else "no frame can be decoded")
+
+
+def _wanted(container: av.container.InputContainer, path: Path, fps: float, first: int) -> Iterator[av.VideoFrame]:
+    """The frames to give, from number `first` on."""
+    stream = _video_stream(container, path)
+    timed = _timed(_decoded(container, stream, path))
+    if not first:
+        return _at_rate(timed, fps) if fps else (t.frame for t in timed)
+    if not fps:
+        return islice((t.frame for t in timed), first, None)
+    start = next(timed, None)
+    if start is None or start.frame.pts is None:
+        return islice(_at_rate(chain([start] if start else [], timed), fps), first, None)
+    container.seek(int((start.time + max(0.0, first / fps - _BEFORE)) / stream.time_base), stream=stream)
+    return _at_rate(_timed(_decoded(container, stream, path)), fps, start=start.time, first=first)
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -168,12 +185,14 @@ def _timed(decoded: Iterable[av.VideoFrame]) -> Iterator[_Timed]:
         yield _Timed(frame, time, gap)
 
 
-def _at_rate(timed: Iterable[_Timed], fps: float) -> Iterator[av.VideoFrame]:
-    """The latest frame shown at start, start + 1/fps, ..., until the last frame's time is over."""
-    start, due, held = 0.0, 0, None
+def _at_rate(timed: Iterable[_Timed], fps: float, *, start: float | None = None, first: int = 0) -> Iterator[av.VideoFrame]:
+    """The latest frame shown at start + first/fps, start + (first + 1)/fps, ..., until the last frame's time is over.
+
+    start: seconds; None for the first frame's own time.
+    """
+    due, held = first, None
     for now in timed:
-        if held is None:
-            start, held = now.time, now
+        start, held = now.time if start is None else start, held or now
         while due / fps < now.time - start - _ROUNDING:
             yield held.frame
             due += 1

@@ -14,6 +14,7 @@ from acx_jax.contracts import LABELS, SPLITS, Coverage, StoredSegment
 from acx_jax.data.builders import clips
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.listing import Listing, fingerprint
+from acx_jax.data.builders.named import list_data
 from acx_jax.data.builders.synthetic import write_videos
 from acx_jax.data.prepared import RECORDS, SEGMENTS, Windows, to_json
 from acx_jax.data.splits import assign_splits
@@ -28,7 +29,7 @@ SCENE_FRAMES = (24, 40)  # of a rendered video, at least and at most
 SHOWN = 10  # skipped items the log names
 
 _SETTINGS = ("builder", "fps", "short_side", "resample", "clip_frames", "clip_stride", "min_frames", "max_frames",
-             "max_adapt_frames", "adapt_share", "max_bad_share")
+             "max_adapt_frames", "adapt_share", "max_bad_share", "split", "exclude", "annotations")
 _SYNTHETIC = ("videos", "scene_width", "scene_height")
 
 
@@ -40,7 +41,14 @@ def settings(config: ConfigDict) -> dict[str, Any]:
 
 def inputs(config: ConfigDict) -> str:
     """Fingerprint of the user's table and videos; nothing for synthetic ones, which follow from the settings."""
-    return fingerprint(list_folder(Path(config.data.root))) if config.data.builder == "folder" else ""
+    return "" if config.data.builder == "synthetic" else fingerprint(listing(config))
+
+
+def listing(config: ConfigDict) -> Listing:
+    """The user's data set, as far as its tables and folders tell, before its videos are split or read."""
+    data = config.data
+    return list_data(data.builder, Path(data.root), split=data.split, fps=data.fps, annotations=data.annotations,
+                     exclude=data.exclude)
 
 
 def run(job: Job) -> None:
@@ -48,8 +56,8 @@ def run(job: Job) -> None:
     shutil.rmtree(job.out / RECORDS, ignore_errors=True)  # what an interrupted run left of them has no end
     listed = _list(job)
     data = job.config.data
-    split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=job.config.seed)
-    unused = len(listed.segments) - len(split)
+    split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=job.config.seed, how=data.split)
+    unused = len({s[:4] for s in listed.segments} - {s[:4] for s in split})
     built = _build(listed._replace(segments=split), job)
     coverage = _coverage(listed, built, unused)
     _say_coverage(coverage, built.stored, Windows(data.clip_frames, data.clip_stride), job.log)
@@ -60,8 +68,8 @@ def run(job: Job) -> None:
 
 def _list(job: Job) -> Listing:
     data = job.config.data
-    if data.builder == "folder":
-        return list_folder(Path(data.root))
+    if data.builder != "synthetic":
+        return listing(job.config)
     scenes = job.out / SCENES
     with job.log.progress("render", data.videos, unit="video") as advance:
         write_videos(root=scenes, seed=job.config.seed, videos=data.videos, size=(data.scene_width, data.scene_height),

@@ -102,9 +102,11 @@ def _adaptation(findings: Findings, config: ConfigDict) -> str:
     if not config.adapt.steps:
         return "The encoder was not adapted to these videos (adapt.steps is 0)."
     normal = [stored for stored in findings.segments if stored.segment.split == "adapt" and stored.segment.label == NORMAL]
+    shared = {stored.segment.video for stored in normal} & {stored.segment.video for stored in findings.evaluated}
+    videos = f"in part evaluated too ({_count(len(shared), 'video')})" if shared else "not used in the evaluation"
     return (
         f"Adaptation: {_count(config.adapt.steps, 'step')} of self-supervised training on the {_count(len(normal), 'normal segment')} "
-        "of the adaptation split, whose videos are not used in the evaluation."
+        f"of the adaptation split, whose videos are {videos}."
     )
 
 

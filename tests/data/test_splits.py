@@ -66,3 +66,20 @@ def test_the_table_decides_where_it_says() -> None:
                 Segment("c", 0, 9, ABNORMAL, split="evaluate")]
     split = assign_splits(segments, adapt_share=0.9, seed=0)
     assert [(s.video, s.label, s.split) for s in split] == [("a", 0, "adapt"), ("b", 0, "evaluate"), ("c", 1, "evaluate")]
+
+
+@given(VIDEOS, SHARES, SEEDS, st.integers(1, 5))
+def test_sources_are_never_parted(videos, share, seed, sources) -> None:
+    segments = [s._replace(source=f"s{int(s.video[1:]) % sources}", split="evaluate") for s in _segments(videos)]
+    split = assign_splits(segments, adapt_share=share, seed=seed, how="source")
+    sides = [{s.source for s in split if s.split == side} for side in ("adapt", "evaluate")]
+    assert not sides[0] & sides[1] and sides[1]
+    assert [s for s in split if s.split == "evaluate"] == [s for s in segments if s.source in sides[1]]
+
+
+@given(VIDEOS, SEEDS)
+def test_the_published_way_adapts_on_all_normal_segments_and_evaluates_all(videos, seed) -> None:
+    segments = [s._replace(split="adapt") if s.video == "v0" else s for s in _segments(videos)]
+    split = assign_splits(segments, adapt_share=0.3, seed=seed, how="published")
+    assert [s._replace(split="") for s in split if s.split == "adapt"] == [s._replace(split="") for s in segments if s.label == NORMAL]
+    assert [s._replace(split="") for s in split if s.split == "evaluate"] == [s for s in segments if s.video != "v0"]

@@ -154,7 +154,7 @@ def _examples(listing: Listing, split: str, reading: _Reading, tally: _Tally,
     first_record = 0
     for video, segments in of_video.items():
         before = len(tally.stored)
-        for cut in _cuts(listing.paths[video], segments, reading, tally):
+        for cut in _cuts(listing.paths[video], listing.offsets.get(video, 0), segments, reading, tally):
             ranges = block_ranges(len(cut.frames), length=reading.length, stride=reading.stride)
             tally.stored.append(StoredSegment(cut.segment, len(cut.frames), first_record, len(ranges)))
             first_record += len(ranges)
@@ -164,10 +164,10 @@ def _examples(listing: Listing, split: str, reading: _Reading, tally: _Tally,
         after_video(video)
 
 
-def _cuts(path: Path, segments: list[Segment], reading: _Reading, tally: _Tally) -> Iterator[Cut]:
+def _cuts(path: Path, first: int, segments: list[Segment], reading: _Reading, tally: _Tally) -> Iterator[Cut]:
     """The usable segments of a video; what came of the others goes to the tally."""
     shrink = partial(resize, short_side=reading.short_side, resample=reading.resample)
-    for event in cut_segments(frames(path, fps=reading.fps), segments, keep=reading.keep[segments[0].split],
+    for event in cut_segments(frames(path, fps=reading.fps, first=first), segments, keep=reading.keep[segments[0].split],
                               min_frames=reading.min_frames, shrink=shrink):
         if isinstance(event, Cut):
             tally.shortened += len(event.frames) <= event.segment.end - event.segment.start

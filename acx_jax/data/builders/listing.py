@@ -16,7 +16,8 @@ class Listing(NamedTuple):
 
     segments: in the table's order; `split` is "" where the table does not say, `end` may be TO_THE_END. paths: video name ->
     file or frame folder, for every listed video that is there. videos_listed and segments_listed also count what was
-    skipped. notes: for people, on what is no fault of one row. missing: listed videos that are not there.
+    skipped. notes: for people, on what is no fault of one row. missing: listed videos that are not there. offsets: of a
+    video that is part of a longer file, the frame of the file that is its frame 0.
     """
 
     segments: tuple[Segment, ...]
@@ -26,6 +27,7 @@ class Listing(NamedTuple):
     segments_listed: int
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    offsets: dict[str, int] = {}
 
 
 def fingerprint(listing: Listing) -> str:
@@ -35,7 +37,7 @@ def fingerprint(listing: Listing) -> str:
     """
     videos = dict.fromkeys(segment.video for segment in listing.segments)
     files = [[video, _file_facts(listing.paths[video])] for video in videos]
-    facts = json.dumps([listing.segments, listing.skipped, listing.videos_listed, files])
+    facts = json.dumps([listing.segments, listing.skipped, listing.videos_listed, files, *([listing.offsets] if listing.offsets else [])])
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 

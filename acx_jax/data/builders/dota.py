@@ -1,0 +1,91 @@
+"""DoTA, Detection of Traffic Anomaly (Yao et al., arXiv 2004.03044): dash-cam videos, an anomaly in each, at 10 frames a second.
+
+    frames/<video>/000000.jpg, ... or frames/<video>/images/000000.jpg, ...   or   videos/<source>.mp4, cut by video_start
+    metadata_train.json, metadata_val.json, train_split.txt, val_split.txt    or   annotations/<video>.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from acx_jax.contracts import Skipped
+from acx_jax.data.builders.dota_annotations import Clip, read_annotations, read_splits
+from acx_jax.data.builders.listing import Listing
+from acx_jax.data.builders.tree import INNER, Media, check_root, has_images, media_below, printable, unusable
+from acx_jax.errors import UsageError
+
+FPS = 10  # of the annotation, and of the frames that are handed out
+FRAME_FOLDERS, VIDEO_FOLDERS = ("frames", "."), ("videos", "raw_videos")
+_EXPECTED = "DoTA's metadata_train.json and metadata_val.json (or annotations/<video>.json) and its frames/<video>/%06d.jpg"
+
+
+def list_dota(root: Path, *, official: bool, fps: float) -> Listing:
+    """Lists the normal and the abnormal segment of every video: abnormal [anomaly_start, anomaly_end - 1], normal before it.
+
+    official: name the splits, training videos adapt and validation videos evaluate; else no split is named. fps: the rate
+    that raw videos will be read at. Every video that is annotated, named in a split file or on disk is listed or skipped by
+    name. Raises UsageError when there are no annotations or, for raw videos, another rate than theirs is asked for.
+    """
+    check_root(root, _EXPECTED)
+    clips, unreadable = read_annotations(root)
+    splits, unsplit = read_splits(root, clips) if official else (dict.fromkeys(clips, ""), [])
+    files = {one.name: one.path for base in VIDEO_FOLDERS for one in media_below(root / base) if not one.path.is_dir()}
+    places = {name: _find(root, clip, files) for name, clip in clips.items() if name in splits}
+    reasons = {name: _problem(path) for name, path in places.items()}
+    usable = [name for name, reason in reasons.items() if not reason]
+    paths = {name: places[name] for name in usable}
+    offsets = {name: clips[name].first - 1 for name in usable if _is_raw(paths[name], clips[name])}
+    _check_rate([path for path in paths.values() if not path.is_dir()], fps)
+    extra = _extra(root, clips, places.values())
+    return Listing(
+        segments=tuple(segment for name in usable for segment in clips[name].segments(splits[name])), paths=paths,
+        skipped=(*unreadable, *unsplit, *(Skipped(name, reason) for name, reason in reasons.items() if reason), *extra),
+        videos_listed=len({*clips, *(item.split(" (")[0] for item, _ in (*unreadable, *unsplit))}),
+        segments_listed=sum(len(clips[name].segments("")) for name in clips),
+        notes=(*_beyond(clips[name] for name in usable),
+               *([f"{len(extra)} videos on disk have no annotation, e.g. {extra[0].item}"] if extra else [])),
+        missing=tuple(name for name, reason in reasons.items() if reason), offsets=offsets)
+
+
+def _find(root: Path, clip: Clip, files: dict[str, Path]) -> Path | None:
+    """The frame folder of a video, else the file it is, else the longer one it is a part of; None where there is none."""
+    folders = [root / base / clip.name / inner for base in FRAME_FOLDERS for inner in (INNER, ".")]
+    whole = files.get(clip.name) or (files.get(clip.source) if clip.first else None)
+    empty = next((folder for folder in folders if folder.is_dir()), None)
+    return next((folder for folder in folders if has_images(folder)), whole or empty)
+
+
+def _problem(path: Path | None) -> str:
+    if path is None:
+        return f"it is not there: no {FRAME_FOLDERS[0]}/<video>/, no {VIDEO_FOLDERS[0]}/<source> file"
+    return unusable(path)
+
+
+def _is_raw(path: Path, clip: Clip) -> bool:
+    return not path.is_dir() and path.stem == clip.source
+
+
+def _check_rate(files: list[Path], fps: float) -> None:
+    if files and fps != FPS:
+        raise UsageError(f"config.data.fps is {fps:g}, but DoTA is annotated at {FPS} frames a second and {len(files)} of its videos are "
+                         f"to be read from files such as {files[0].name}: set --config.data.fps={FPS}")
+
+
+def _beyond(clips: Iterable[Clip]) -> list[str]:
+    wrong = [clip for clip in clips if clip.anomaly_end > clip.frames]
+    return [f"{clip.name}: its anomaly is annotated to frame {clip.anomaly_end - 1}, but it is said to have {clip.frames} frames "
+            f"(0..{clip.frames - 1}): used only if the frames are there" for clip in wrong]
+
+
+def _extra(root: Path, clips: dict[str, Clip], used: Iterable[Path | None]) -> list[Skipped]:
+    """Videos on disk that are not annotated, and second copies of those that are."""
+    known, sources = {path for path in used if path is not None}, {clip.source for clip in clips.values()}
+    unused = [one for one in media_below(root) if one.path not in known]
+    return [Skipped(printable(one.path.relative_to(root)), _why_unused(one, clips, sources)) for one in unused]
+
+
+def _why_unused(one: Media, clips: dict[str, Clip], sources: set[str]) -> str:
+    if one.name in clips or one.name in sources:
+        return "it is not used: the annotated video is left out, or lies elsewhere too"
+    return "there is no annotation of it"

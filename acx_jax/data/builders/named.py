@@ -1,0 +1,31 @@
+"""The data sets by the name that the config gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from acx_jax.contracts import Skipped
+from acx_jax.data.builders.dota import list_dota
+from acx_jax.data.builders.folder import list_folder
+from acx_jax.data.builders.listing import Listing
+
+
+def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: str, exclude: Sequence[str] = ()) -> Listing:
+    """Lists the data set `builder` under `root`; arguments as of the settings data.*.
+
+    Raises UsageError when there is no such data set under `root`.
+    """
+    if builder == "dota":
+        listing = list_dota(root, official=split == "official", fps=fps)
+    else:
+        listing = list_folder(root)
+    return _without(listing, frozenset(exclude))
+
+
+def _without(listing: Listing, exclude: frozenset[str]) -> Listing:
+    """Leaves out the segments whose video or source is named in `exclude`."""
+    out = [s for s in listing.segments if s.video in exclude or s.source in exclude]
+    kept = [s for s in listing.segments if s.video not in exclude and s.source not in exclude]
+    skipped = tuple(Skipped(str(s), "it is named in config.data.exclude") for s in out)
+    return listing._replace(segments=tuple(kept), skipped=listing.skipped + skipped) if out else listing

@@ -1,0 +1,131 @@
+"""What lies under a data root: annotation files by name, videos and frame folders, and why some of them cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from acx_jax.contracts import Skipped
+from acx_jax.data.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files, natural_key
+from acx_jax.errors import UsageError
+
+_NO_MEDIA = frozenset(("thumbs.db", "desktop.ini"))
+INNER = "images"  # a subfolder that the frames of a video may lie in
+
+
+class Media(NamedTuple):
+    """One video on disk: its name (of its file without the suffix, or of its folder) and its place."""
+
+    name: str
+    path: Path
+
+
+def check_root(root: Path, expected: str) -> None:
+    """Raises UsageError, which says what is `expected`, when there is no such folder."""
+    if not root.is_dir():
+        problem = "is a file, not a folder" if root.exists() else "does not exist: name your folder with --config.data.root=FOLDER"
+        raise UsageError(f"data root {root} {problem}. Expected {expected}")
+
+
+def hidden(name: str) -> bool:
+    """Whether a name is one that file managers leave behind or keep from sight."""
+    return name.startswith(".") or name.lower() in _NO_MEDIA
+
+
+def find_files(root: Path, folders: Iterable[str], *patterns: str) -> list[Path]:
+    """Files that match one of `patterns` (names with *), in the first of `folders` under `root` that has any; sorted."""
+    for folder in folders:
+        found = {path for pattern in patterns for path in (root / folder).glob(pattern) if path.is_file() and not hidden(path.name)}
+        if found:
+            return sorted(found, key=lambda path: natural_key(path.name))
+    return []
+
+
+def read_names(path: Path) -> list[str]:
+    """The lines of a text file, without spaces around them and blank ones. Raises UsageError when it is no UTF-8 text."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def read_text(path: Path) -> str:
+    """The text of an annotation file. Raises UsageError when it cannot be read as UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): is it the annotation file, and whole?") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UsageError when the file holds something else."""
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON: {error}; is the download whole?") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} holds a {type(value).__name__}, expected an object {{...}}")
+    return value
+
+
+def media_below(root: Path) -> Iterator[Media]:
+    """Video files and folders of images under `root`, in natural order; a folder called images is named after its parent."""
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted((name for name in subfolders if not hidden(name)), key=natural_key)
+        shown, place = [name for name in files if not hidden(name)], Path(folder)
+        if place != root and any(_has_suffix(name, IMAGE_SUFFIXES) for name in shown):
+            yield Media(place.parent.name if place.name == INNER else place.name, place)
+        videos = sorted((name for name in shown if _has_suffix(name, VIDEO_SUFFIXES)), key=natural_key)
+        yield from (Media(Path(name).stem, place / name) for name in videos)
+
+
+def has_images(folder: Path) -> bool:
+    """Whether a folder is there and holds an image."""
+    try:
+        return any(_has_suffix(name, IMAGE_SUFFIXES) and not hidden(name) for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+def unusable(path: Path) -> str:
+    """Why a video that is on disk cannot be read at all, as far as its place tells; "" if it can."""
+    try:
+        path.name.encode("utf-8")
+        if path.is_dir():
+            return _bad_folder(path)
+        return "" if path.stat().st_size else "the file is empty"
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+
+
+def unlisted(root: Path, media: Iterable[Media], used: Iterable[Path], reason: str) -> list[Skipped]:
+    """Names the videos on disk that are not used."""
+    known = set(used)
+    return [Skipped(printable(one.path.relative_to(root)), reason) for one in media if one.path not in known]
+
+
+def printable(path: Path) -> str:
+    """A path as text that JSON and a terminal take, whatever bytes it has."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes
+
+
+def _bad_folder(folder: Path) -> str:
+    """Frames are counted by their order: a gap in their numbers would shift all that follow."""
+    stems = [file.stem for file in image_files(folder)]
+    if not stems:
+        return "the folder holds no images"
+    numbers = [int(stem) for stem in stems if stem.isdecimal()]
+    if len(numbers) < len(stems):
+        return ""
+    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    if numbers[0] > 1:
+        return f"its first frame is number {numbers[0]}: the ones before it are missing"
+    return f"{len(missing)} frames are missing, the first is number {missing[0]}" if missing else ""
