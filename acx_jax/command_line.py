@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from acx_jax import config as schema
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
-from acx_jax.settings import SCHEMA
+from acx_jax.settings import NAMED_WEIGHTS, SCHEMA
 
 STAGE_NAMES = ("all", "prepare", "adapt", "embed", "evaluate", "report")
 MEMORY = "config.json"
@@ -133,6 +133,9 @@ def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:
         overrides["data.root"] = _absolute(overrides["data.root"])
     config = schema.with_overrides(config, overrides)
     config.data.root = _absolute(config.data.root) if config.data.root else ""
+    if config.encoder.weights not in NAMED_WEIGHTS:
+        config.encoder.weights = _absolute(config.encoder.weights)
+        overrides |= {"encoder.weights": config.encoder.weights} if "encoder.weights" in overrides else {}
     schema.validate(config)
     return config, {"config": name, "overrides": overrides, "values": schema.flatten(config)}
 

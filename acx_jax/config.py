@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from acx_jax.errors import UsageError
-from acx_jax.settings import ENCODER_STAGES, SCHEMA
+from acx_jax.settings import ENCODER_STAGES, NAMED_WEIGHTS, SCHEMA
 
 
 def default_config() -> ConfigDict:
@@ -78,7 +79,10 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
          f"config.encoder.crop is {encoder.crop}, expected at most config.data.short_side = {data.short_side}"),
         ((encoder.weights == "i3d_kinetics400") <= (encoder.arch == "i3d"),
          f"config.encoder.weights is 'i3d_kinetics400', which fits config.encoder.arch='i3d', not {encoder.arch!r}: "
-         "choose --config.encoder.weights=random"),
+         "choose --config.encoder.weights=random, or the path of weights"),
+        (encoder.weights in NAMED_WEIGHTS or Path(encoder.weights).exists(),
+         f"config.encoder.weights is {encoder.weights!r}, expected {', '.join(NAMED_WEIGHTS)} or the path of a weight file or folder: "
+         "there is no such file"),
         (config.adapt.freeze in ("", *ENCODER_STAGES[encoder.arch]),
          f"config.adapt.freeze is {config.adapt.freeze!r}, expected a stage of {encoder.arch}: "
          f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.adapt.freeze= trains all"),

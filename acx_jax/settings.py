@@ -13,6 +13,7 @@ _I3D_STAGES = (
 ENCODER_STAGES = {"i3d": _I3D_STAGES} | dict.fromkeys(
     ("r2plus1d_tiny", "r2plus1d_18", "r2plus1d_34", "r3d_18", "mc3_18"), _RESNET_STAGES)
 BUILDERS = ("folder", "dota", "ucf_crime", "bdd100k", "kinetics", "features")  # those that read data.root
+NAMED_WEIGHTS = ("i3d_kinetics400", "random")
 LEARNERS = ("mcp", "proto", "linear")
 
 
@@ -68,7 +69,8 @@ SCHEMA: dict[str, Setting] = {
     "data.scene_width": Setting(176, *_between(32, 1920), "synthetic: width of a video in pixels"),
     "data.scene_height": Setting(128, *_between(32, 1080), "synthetic: height of a video in pixels"),
     "encoder.arch": Setting("i3d", *_one_of(*ENCODER_STAGES), "video encoder"),
-    "encoder.weights": Setting("i3d_kinetics400", *_one_of("i3d_kinetics400", "random"), "weights it starts from"),
+    "encoder.weights": Setting("i3d_kinetics400", lambda value: value != "", "i3d_kinetics400, random, or the path of a weight file or folder",
+                               "weights it starts from; see python -m acx_jax.pretrained --help"),
     "encoder.crop": Setting(112, *_between(16, 1080), "side of the square the encoder sees; at most data.short_side"),
     "encoder.dtype": Setting("float32", *_one_of("float32", "bfloat16"), "number format the encoder computes in"),
     "adapt.steps": Setting(100, *_between(0), "training steps on normal clips; 0 leaves the encoder as it is"),

@@ -13,6 +13,7 @@ RANK = {part: 0 for part in LEAVES} | {part: 1 for part in BESIDE} | {
     "fewshot": 2, "stages": 3, "command_line": 4, "main": 5,
     "published": 3, "parity": 5,
     "benchmark": 5,
+    "pretrained": 5,
 }
 NEEDED = {("data", "runtime"), ("selfsup", "models")}  # of those side by side, who may import whom
 

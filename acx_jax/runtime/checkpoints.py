@@ -51,6 +51,18 @@ def save_variables(folder: Path, variables: Any) -> None:
         checkpointer.save(folder.absolute(), variables, force=True)
 
 
+def is_variables(folder: Path) -> bool:
+    """Whether `save_variables` wrote the folder."""
+    return (folder / "_METADATA").is_file()
+
+
+def load_arrays(folder: Path) -> Any:
+    """Reads a tree of arrays of any shapes."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
+        return checkpointer.restore(folder.absolute(), jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree))
+
+
 def load_variables(folder: Path, like: Any) -> Any:
     """Reads a tree shaped like `like`."""
     with ocp.StandardCheckpointer() as checkpointer:

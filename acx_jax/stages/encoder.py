@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,11 +11,18 @@ from ml_collections import ConfigDict
 from acx_jax import randomness
 from acx_jax.errors import UsageError
 from acx_jax.models import pretrained
+from acx_jax.stages import weights
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config the encoder's vectors depend on."""
     return config.encoder.to_dict()
+
+
+def inputs(config: ConfigDict) -> dict[str, Any]:
+    """What of files the encoder's vectors depend on: the content of its weights, where the config names a path."""
+    path = config.encoder.weights
+    return {"weights": None if path in pretrained.WEIGHTS else weights.digest(Path(path))}
 
 
 def compute_dtype(config: ConfigDict) -> Any:
@@ -25,7 +33,10 @@ def compute_dtype(config: ConfigDict) -> Any:
 def pretrained_variables(config: ConfigDict) -> dict[str, Any]:
     """The variables that adaptation starts from. Raises UsageError when they cannot be had or the clips do not fit."""
     shape = (1, config.data.clip_frames, config.encoder.crop, config.encoder.crop, 3)
+    name, arch = config.encoder.weights, config.encoder.arch
     try:
-        return pretrained.load(config.encoder.weights, config.encoder.arch, randomness.stream(config.seed, "encoder"), shape)
+        if name not in pretrained.WEIGHTS:
+            return weights.encoder_variables(Path(name), arch, shape)
+        return pretrained.load(name, arch, randomness.stream(config.seed, "encoder"), shape)
     except ValueError as error:
         raise UsageError(f"config.encoder: {error}") from None

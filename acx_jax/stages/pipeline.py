@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from acx_jax import __version__
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import adapt, embed, evaluate, prepare, report
+from acx_jax.stages import adapt, embed, encoder, evaluate, prepare, report
 from acx_jax.stages.job import Job
 
 STAMP = "stage.json"
@@ -34,8 +34,8 @@ class Stage(NamedTuple):
 
 STAGES: dict[str, Stage] = {
     "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs),
-    "adapt": Stage(("prepare",), adapt.settings, adapt.run),
-    "embed": Stage(("prepare", "adapt"), embed.settings, embed.run),
+    "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs),
+    "embed": Stage(("prepare", "adapt"), embed.settings, embed.run, encoder.inputs),
     "evaluate": Stage(("prepare", "embed"), evaluate.settings, evaluate.run),
     "report": Stage(("prepare", "adapt", "embed", "evaluate"), report.settings, report.run),
 }
@@ -131,4 +131,5 @@ def _differences(old: Any, new: Any, path: str) -> list[str]:
         return [f"config.{path.removeprefix('settings.')} was {old!r}, is {new!r}"]
     if path.startswith("stages."):
         return [f"{path.removeprefix('stages.')} changed"]
-    return [{"inputs": "the videos or their table changed", "version": f"acx_jax was {old}, is {new}"}.get(path, f"{path} changed")]
+    return [{"inputs": "the videos or their table changed",
+             "inputs.weights": "the file of config.encoder.weights changed", "version": f"acx_jax was {old}, is {new}"}.get(path, f"{path} changed")]

@@ -14,8 +14,10 @@ from PIL import Image, ImageSequence
 
 from acx_jax.models.encoders import ENCODERS, normalise
 from acx_jax.models.i3d import I3D, LOGITS
-from acx_jax.models.pretrained import from_torch_names, load_i3d_kinetics400, torch_path
-from acx_jax.models.resnet3d import STAGES, VARIANTS
+from acx_jax.models.pretrained import load_i3d_kinetics400
+from acx_jax.models.resnet3d import STAGES
+from acx_jax.models.weight_match import from_torch_names
+from acx_jax.models.weight_names import to_torch
 
 GIF = "v_CricketShot_g04_c01_rgb.gif"
 # Each of these networks takes half a minute to compile; I3D below runs by default.
@@ -94,12 +96,7 @@ def test_running_statistics_and_gradients_match(parity: Path, arch: str) -> None
 
 def torch_entry(arch: str, tree: dict, name: str) -> np.ndarray:
     """The leaf of `tree` that PyTorch calls `name`, in PyTorch's layout."""
-    module, _, leaf = name.rpartition(".")
-    path = torch_path(module, VARIANTS[arch])
-    flat = traverse_util.flatten_dict(tree, sep="/")
-    endings = {"weight": ("kernel", "scale"), "bias": ("bias",), "running_mean": ("mean",), "running_var": ("var",)}
-    (value,) = [v for ending in endings[leaf] for key, v in flat.items() if key.endswith(f"s/{path}/{ending}")]
-    return np.transpose(value, (4, 3, 0, 1, 2)) if value.ndim == 5 else np.asarray(value)
+    return to_torch(arch, traverse_util.flatten_dict(tree, sep="/"))[name]
 
 
 def cricket(folder: Path, first: int, last: int, step: int) -> np.ndarray:

@@ -1,0 +1,133 @@
+"""Weights from where a user has them: a file of any kind, a converted folder, an adapted run; and weights out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from acx_jax.config import from_flat
+from acx_jax.errors import UsageError, WorkError
+from acx_jax.models.encoders import ENCODERS, check_clip_shape
+from acx_jax.models.torch_files import WeightsError
+from acx_jax.models.weight_files import Entries, flatten, read_entries
+from acx_jax.models.weight_match import Found, find_weights, to_tree
+from acx_jax.models.weight_names import to_torch
+from acx_jax.runtime.checkpoints import is_variables, load_arrays
+from acx_jax.runtime.files import replacing, write_json
+
+WEIGHTS, SUMMARY = "weights.safetensors", "weights.json"
+
+
+def read(path: Path, arch: str) -> Found:
+    """The weights of `arch` at `path`: a weight file, a folder that `write_folder` made, or a run or its adapt/encoder.
+
+    Raises UsageError naming file and entry when there are none, or not those of `arch`.
+    """
+    place = _place(path)
+    try:
+        return find_weights(_entries(place), arch, str(place))
+    except WeightsError as error:
+        raise UsageError(str(error)) from None
+
+
+def _place(path: Path) -> Path:
+    """The file or the folder of an Orbax tree that `path` stands for."""
+    for candidate in (path, path / WEIGHTS, path / "adapt" / "encoder", path / "encoder"):
+        if candidate.is_file() or is_variables(candidate):
+            return candidate
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder")
+    raise UsageError(f"{path}: a folder without weights: expected {WEIGHTS}, or a run with adapt/encoder")
+
+
+def _entries(place: Path) -> Entries:
+    if place.is_file():
+        return read_entries(place)
+    try:
+        return flatten(load_arrays(place))
+    except Exception as error:  # Orbax raises what its stores raise
+        raise WeightsError(f"{place}: damaged or truncated ({type(error).__name__}: {' '.join(str(error).split())[:200]})") from None
+
+
+def encoder_variables(path: Path, arch: str, clip_shape: tuple[int, ...]) -> dict[str, Any]:
+    """The variables of an encoder from weights at `path`, for clips [B, T, H, W, 3]. Raises as `read`, ValueError for the clips."""
+    check_clip_shape(ENCODERS[arch], clip_shape)
+    return to_tree(read(path, arch))
+
+
+def run_arch(path: Path) -> str:
+    """The encoder of the run whose folder `path` is; empty where it is none."""
+    try:
+        return from_flat(json.loads((path / "config.json").read_text())["values"]).encoder.arch
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
+        return ""
+
+
+def digest(path: Path) -> str:
+    """Of the content of the weights at `path`, whatever they are called. Raises UsageError when there are none."""
+    place = _place(path)
+    files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
+    digests = [_digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+
+@cache
+def _digest(file: Path, _size: int, _changed: int) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def write(found: Found, target: Path, summary: dict[str, Any]) -> None:
+    """Writes weights, whole or not at all: PyTorch's names to a target that ends in .safetensors, else a folder.
+
+    The folder holds our names and `summary`, and is what config.encoder.weights takes.
+    Raises UsageError for a folder that holds anything else, WorkError when the network has no PyTorch form.
+    """
+    if target.suffix == ".safetensors":
+        _write_torch(found, target)
+    else:
+        _write_folder(found, target, summary)
+
+
+def _write_torch(found: Found, target: Path) -> None:
+    try:
+        content = save(to_torch(found.arch, found.variables), metadata={"format": "pt", "arch": found.arch})
+    except ValueError as error:
+        raise WorkError(f"{target}: cannot be written: {error}") from None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as file:
+        file.write(content)
+
+
+def _write_folder(found: Found, target: Path, summary: dict[str, Any]) -> None:
+    check_target(target)
+    new, old = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
+    new.mkdir(parents=True)
+    try:
+        with replacing(new / WEIGHTS) as file:
+            file.write(save(found.variables, metadata={"arch": found.arch}))
+        write_json(new / SUMMARY, summary)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Raises UsageError when weights cannot go to `target`: a folder with other things in it, or a file in its place."""
+    if target.suffix == ".safetensors":
+        if target.is_dir():
+            raise UsageError(f"{target} is a folder: name a file")
+    elif target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file: name a folder, or a file that ends in .safetensors")
+    elif target.is_dir() and {file.name for file in target.iterdir()} - {WEIGHTS, SUMMARY}:
+        raise UsageError(f"{target} holds other files: name a new folder")
