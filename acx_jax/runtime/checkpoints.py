@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 KEPT = 2
@@ -57,10 +58,11 @@ def is_variables(folder: Path) -> bool:
 
 
 def load_arrays(folder: Path) -> Any:
-    """Reads a tree of arrays of any shapes."""
+    """Reads a tree of any shapes, as arrays of NumPy."""
     with ocp.StandardCheckpointer() as checkpointer:
         tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
-        return checkpointer.restore(folder.absolute(), jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree))
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+        return jax.tree.map(np.asarray, checkpointer.restore(folder.absolute(), shapes))
 
 
 def load_variables(folder: Path, like: Any) -> Any:

@@ -1,0 +1,171 @@
+"""python -m acx_jax.pretrained, and weights by path in the config: what a user types, and what is left on the disk."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from acx_jax import pretrained
+from acx_jax.command_line import parse, wanted_config
+from acx_jax.config import default_config, flatten
+from acx_jax.errors import UsageError
+from acx_jax.models.weight_names import to_torch, wanted
+from acx_jax.runtime.checkpoints import save_variables
+from acx_jax.stages import adapt, embed, encoder, weights
+
+ARCH = "r2plus1d_tiny"
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    return to_torch(ARCH, {path: draw.standard_normal(shape).astype(np.float32) for path, shape in wanted(ARCH, lambda path: None).items()})
+
+
+@pytest.fixture
+def file(tmp_path: Path, state) -> Path:
+    save_file({f"module.{name}": value for name, value in state.items()} | {"module.more": np.ones(2)}, tmp_path / "w.safetensors")
+    return tmp_path / "w.safetensors"
+
+
+def run(*arguments: object) -> int:
+    return pretrained.main([str(argument) for argument in arguments])
+
+
+def same(left: dict, right: dict) -> bool:
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def test_in_and_out_again(file: Path, tmp_path: Path, state, capsys) -> None:
+    assert run("--from", file, "--arch", ARCH, "--to", tmp_path / "converted") == 0
+    said = capsys.readouterr().out
+    assert "mapped      105 entries" in said and "1 entries: module.more" in said and "missing     nothing" in said
+    assert f"--config.encoder.weights={tmp_path / 'converted'}" in said
+    assert json.loads((tmp_path / "converted" / "weights.json").read_text())["left_over"] == ["module.more"]
+    assert run("--from", tmp_path / "converted", "--arch", ARCH, "--to", tmp_path / "out.safetensors") == 0
+    assert same(load_file(tmp_path / "out.safetensors"), state)
+    with safe_open(tmp_path / "out.safetensors", framework="numpy") as archive:
+        assert archive.metadata() == {"format": "pt", "arch": ARCH}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["converted", "out.safetensors", "w.safetensors"]
+
+
+def test_both_ways_through_pytorch(tmp_path: Path, state) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+    torch.save({"state_dict": theirs}, tmp_path / "w.pth")
+    assert run("--from", tmp_path / "w.pth", "--arch", ARCH, "--to", tmp_path / "out.safetensors") == 0
+    from safetensors.torch import load_file as load_torch
+
+    back = load_torch(tmp_path / "out.safetensors")
+    assert back.keys() == theirs.keys()
+    assert all(torch.equal(back[name], value) and back[name].dtype == value.dtype for name, value in theirs.items())
+
+
+def adapted_run(folder: Path, tree: dict) -> Path:
+    save_variables(folder / "adapt" / "encoder", tree)
+    config = default_config()
+    config.encoder.arch = ARCH
+    (folder / "config.json").write_text(json.dumps({"values": flatten(config)}))
+    return folder
+
+
+def test_an_adapted_run_goes_back_to_pytorch(tmp_path: Path, file: Path, state, capsys) -> None:
+    tree = weights.encoder_variables(file, ARCH, (1, 8, 32, 32, 3))
+    made = adapted_run(tmp_path / "run", tree)
+    for source in (made, made / "adapt" / "encoder"):
+        named = ("--arch", ARCH) if source != made else ()
+        assert run("--from", source, *named, "--to", tmp_path / "out.safetensors") == 0
+        assert same(load_file(tmp_path / "out.safetensors"), state)
+    assert run("--from", made, "--arch", "r3d_18") == 2
+    assert "holds weights of r2plus1d_tiny" in capsys.readouterr().err
+
+
+def test_the_config_takes_a_file_a_folder_and_a_run(tmp_path: Path, file: Path) -> None:
+    run("--from", file, "--arch", ARCH, "--to", tmp_path / "converted")
+    config = default_config()
+    config.encoder.arch, config.encoder.crop = ARCH, 32
+    trees = []
+    for path in (file, tmp_path / "converted"):
+        config.encoder.weights = str(path)
+        trees.append(encoder.pretrained_variables(config))
+    config.encoder.weights = str(adapted_run(tmp_path / "run", trees[0]))
+    trees.append(encoder.pretrained_variables(config))
+    kernels = [np.asarray(tree["params"]["stem"]["spatial"]["kernel"]) for tree in trees]
+    assert np.array_equal(kernels[0], kernels[1]) and np.array_equal(kernels[0], kernels[2])
+
+
+def test_what_a_stage_depends_on_changes_with_the_file(file: Path, state) -> None:
+    config = default_config()
+    config.encoder.arch, config.encoder.weights = ARCH, str(file)
+    before = encoder.inputs(config)
+    assert before == encoder.inputs(config) and before["weights"]
+    save_file({name: np.asarray(value + np.ones((), value.dtype)) for name, value in state.items()}, file)
+    assert encoder.inputs(config) != before
+    config.encoder.weights = "random"
+    assert encoder.inputs(config) == {"weights": None}
+    from acx_jax.stages.pipeline import STAGES
+
+    assert STAGES["adapt"].inputs is STAGES["embed"].inputs is encoder.inputs and adapt.run and embed.run
+
+
+def test_a_path_is_remembered_whole(file: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.py").write_text("from acx_jax.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
+                                   "    config.data.builder = 'synthetic'\n    return config\n")
+    given = ["--config=c.py", f"--config.encoder.arch={ARCH}", "--workdir=run"]
+    assert wanted_config(parse([*given, "--config.encoder.weights=w.safetensors"])).encoder.weights == str(file)
+    with pytest.raises(UsageError, match="config.encoder.weights is .*imagenet.*no such file"):
+        wanted_config(parse([*given, "--config.encoder.weights=imagenet"]))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--from", "none.pth", "--arch", ARCH), "none.pth: no such file"),
+    (("--from", "w.safetensors"), "--arch is missing"),
+    (("--from", "w.safetensors", "--arch", "r3d_18"), "w.safetensors: .*looks like r2plus1d_tiny"),
+    (("--from", "text.pth", "--arch", ARCH), "text.pth: no weight file"),
+    (("--from", "cut.safetensors", "--arch", ARCH), "cut.safetensors: damaged or truncated"),
+    (("--from", "nan.npz", "--arch", ARCH), "nan.npz: entry stem.1.bias holds values that are not finite"),
+    (("--from", ".", "--arch", ARCH), "a folder without weights"),
+    (("--from", "w.safetensors", "--arch", ARCH, "--to", "full"), "full holds other files"),
+    (("--from", "w.safetensors", "--arch", ARCH, "--to", "text.pth"), "text.pth is a file"),
+])
+def test_wrong_usage_and_bad_files_are_said_in_a_line_and_leave_nothing(
+        file: Path, tmp_path: Path, state, monkeypatch, capsys, arguments, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.pth").write_text("these are no weights, but a text of some length")
+    (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:-9])
+    np.savez(tmp_path / "nan.npz", **(state | {"stem.1.bias": np.full(45, np.nan, np.float32)}))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    target = () if "--to" in arguments else ("--to", "new")
+    assert run(*arguments, *target) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and said.err.startswith("acx_jax: ")
+    assert re.search(message, said.err), said.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_write_that_fails_leaves_the_old_folder(file: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    target = tmp_path / "converted"
+    assert run("--from", file, "--arch", ARCH, "--to", target) == 0
+    before = (target / "weights.safetensors").read_bytes()
+    monkeypatch.setattr(weights, "write_json", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert run("--from", file, "--arch", ARCH, "--to", target) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert (target / "weights.safetensors").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["converted", "w.safetensors"]
+
+
+def test_as_a_process(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "acx_jax.pretrained", "--arch", "resnet", "--from", "x"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "r2plus1d_34" in done.stderr and "Traceback" not in done.stderr
