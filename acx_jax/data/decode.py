@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,13 @@ class DecodeError(Exception):
         self.problem = problem
 
 
+class Facts(NamedTuple):
+    """What a video file says of itself: frames a second, and its length in seconds (None where it does not say)."""
+
+    rate: Fraction
+    seconds: float | None
+
+
 class _Timed(NamedTuple):
     """A decoded frame, when it is shown and for how long, in seconds."""
 
@@ -51,6 +59,20 @@ def frames(path: Path, *, fps: float = 0.0, first: int = 0) -> Iterator[np.ndarr
     Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.
     """
     return _image_frames(path, first) if path.is_dir() else _video_frames(path, fps, first)
+
+
+def facts(path: Path) -> Facts:
+    """Reads what a video file declares, without decoding it. Raises DecodeError when it cannot be opened."""
+    try:
+        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+            stream = _video_stream(container, path)
+            if stream.duration is not None:
+                seconds = float(stream.duration * stream.time_base)
+            else:
+                seconds = None if container.duration is None else container.duration / av.time_base
+            return Facts(stream.average_rate or Fraction(25), seconds)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise DecodeError(path, f"not a readable video: {getattr(error, 'strerror', None) or error}") from None
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from acx_jax.contracts import Skipped
 from acx_jax.data.builders.dota import list_dota
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.listing import Listing
+from acx_jax.data.builders.ucf_crime import list_ucf_crime
 
 
 def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: str, exclude: Sequence[str] = ()) -> Listing:
@@ -18,6 +19,8 @@ def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: 
     """
     if builder == "dota":
         listing = list_dota(root, official=split == "official", fps=fps)
+    elif builder == "ucf_crime":
+        listing = list_ucf_crime(root, fps=fps, via=annotations == "all")
     else:
         listing = list_folder(root)
     return _without(listing, frozenset(exclude))

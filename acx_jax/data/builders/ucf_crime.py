@@ -1,0 +1,110 @@
+"""UCF-Crime (Sultani, Chen, Shah, CVPR 2018): surveillance videos of 13 kinds of crime and accident, and normal ones.
+
+    any folders with Abuse028_x264.mp4, ... or with frames in Abuse_028_x264/000001.jpg, ...
+    Temporal_Anomaly_Annotation_for_Testing_Videos.txt, and, if wanted, VIA projects in via/*.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+from acx_jax.contracts import ABNORMAL, NORMAL, TO_THE_END, Segment, Skipped
+from acx_jax.data.builders.listing import Listing
+from acx_jax.data.builders.tree import Media, check_root, find_files, media_below, read_names, unlisted, unusable
+from acx_jax.data.builders.ucf_crime_annotations import FOLDERS, NORMAL_CLASS, RATE, Annotated, frames_of, key, read_annotations
+from acx_jax.data.decode import DecodeError, facts, image_files
+
+_EXPECTED = "Temporal_Anomaly_Annotation_for_Testing_Videos.txt and the videos, or folders of their frames"
+
+
+class _Clock(NamedTuple):
+    """Frames a second that a video is read at and that it has of its own, and how many frames it gives, where that is known."""
+
+    rate: Fraction
+    original: Fraction
+    frames: int | None
+
+
+def list_ucf_crime(root: Path, *, fps: float, via: bool) -> Listing:
+    """Lists the events of the annotated videos, whole normal test videos, and all other normal videos, to adapt on.
+
+    Several events of a video are several segments; one that runs past the video ends with it. fps: the rate that videos are
+    read at, and that frame folders have; 0 for their own, 30 for folders. via: take events from VIA projects where there are
+    any. Every annotated video and every video on disk is listed or skipped by name.
+    """
+    check_root(root, _EXPECTED)
+    annotated, bad = read_annotations(root, via=via)
+    media, copies = _by_key(media_below(root))
+    adapting = _adapting(root, annotated, media)
+    wanted = {k: one.name for k, one in annotated.items()} | adapting
+    clocks = {k: _clock(media[k].path, fps, timed=bool(k in annotated and annotated[k].events)) if k in media else
+              "no video file and no folder of frames has its name" for k in wanted}
+    usable = {k: clock for k, clock in clocks.items() if isinstance(clock, _Clock)}
+    segments = [s for k, clock in usable.items() for s in _segments(annotated.get(k) or Annotated(adapting[k], NORMAL_CLASS, ()),
+                                                                    clock, "adapt" if k in adapting else "evaluate")]
+    distinct = tuple(dict.fromkeys(segments))
+    of_no_use = unlisted(root, media.values(), [media[k].path for k in wanted if k in media], "it has no annotation of its events")
+    skipped = [Skipped(wanted[k], clock) for k, clock in clocks.items() if isinstance(clock, str)]
+    return Listing(
+        segments=distinct, paths={wanted[k]: media[k].path for k in usable},
+        skipped=(*bad, *skipped, *unlisted(root, copies, [], "another copy of this video is used"), *of_no_use),
+        videos_listed=len(wanted), segments_listed=len(adapting) + sum(max(1, len(one.events)) for one in annotated.values()),
+        notes=tuple(_notes(len(of_no_use), len(segments) - len(distinct))), missing=tuple(item for item, _ in skipped))
+
+
+def _by_key(found: Iterable[Media]) -> tuple[dict[str, Media], list[Media]]:
+    """The first usable video of each name, and the others."""
+    kept: dict[str, Media] = {}
+    copies = []
+    for one in found:
+        first = kept.get(key(one.name))
+        if first is None:
+            kept[key(one.name)] = one
+        elif unusable(first.path) and not unusable(one.path):
+            kept[key(one.name)] = one
+            copies.append(first)
+        else:
+            copies.append(one)
+    return kept, copies
+
+
+def _adapting(root: Path, annotated: dict[str, Annotated], media: dict[str, Media]) -> dict[str, str]:
+    """Normal videos that are not evaluated: those on disk, and those of the official training list where it is there."""
+    lists = find_files(root, FOLDERS, "Anomaly_Train.txt")
+    named = {key(Path(line).stem): Path(line).stem for file in lists for line in read_names(file)}
+    normal = named | {k: one.name for k, one in media.items()}
+    return {k: name for k, name in normal.items() if k.startswith("normal") and k not in annotated}
+
+
+def _clock(path: Path, fps: float, *, timed: bool) -> _Clock | str:
+    """How the frames of a video are counted, or why it cannot be used. timed: its events need to be placed."""
+    problem = unusable(path)
+    if problem or not timed:
+        return problem or _Clock(Fraction(1), Fraction(1), None)
+    if path.is_dir():
+        return _Clock(Fraction(fps or RATE), Fraction(RATE), len(image_files(path)))
+    try:
+        declared = facts(path)
+    except DecodeError as error:
+        return error.problem
+    rate = Fraction(fps or declared.rate)
+    return _Clock(rate, declared.rate, None if declared.seconds is None else int(declared.seconds * rate))
+
+
+def _segments(one: Annotated, clock: _Clock, split: str) -> list[Segment]:
+    if not one.events:
+        return [Segment(one.name, 0, TO_THE_END, NORMAL, one.category, source=one.name, split=split)]
+    places = [frames_of(event, rate=clock.rate, original=clock.original) for event in one.events]
+    return [Segment(one.name, start, _capped(end, clock), ABNORMAL, one.category, source=one.name, split=split) for start, end in places]
+
+
+def _capped(end: int, clock: _Clock) -> int:
+    return TO_THE_END if clock.frames is not None and end >= clock.frames - 1 else end
+
+
+def _notes(of_no_use: int, repeats: int) -> list[str]:
+    return [*([f"{of_no_use} videos on disk are abnormal without an annotation of when, or have no known name"] if of_no_use else []),
+            *([f"{repeats} events are annotated twice"] if repeats else [])]
