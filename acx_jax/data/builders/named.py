@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acx_jax.contracts import Skipped
+from acx_jax.data.builders.bdd100k import list_bdd100k
 from acx_jax.data.builders.dota import list_dota
 from acx_jax.data.builders.folder import list_folder
+from acx_jax.data.builders.kinetics import list_kinetics
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.ucf_crime import list_ucf_crime
+
+_PLAIN = {"folder": list_folder, "bdd100k": list_bdd100k, "kinetics": list_kinetics}  # those that need to know the root alone
 
 
 def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: str, exclude: Sequence[str] = ()) -> Listing:
@@ -22,7 +26,7 @@ def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: 
     elif builder == "ucf_crime":
         listing = list_ucf_crime(root, fps=fps, via=annotations == "all")
     else:
-        listing = list_folder(root)
+        listing = _PLAIN[builder](root)
     return _without(listing, frozenset(exclude))
 
 

@@ -1,0 +1,116 @@
+"""Kinetics (Kay et al., arXiv 1705.06950): short videos of human actions by class, the source domain of meta-training.
+
+    <class>/<video>.mp4, or train/<class>/<video>.mp4 and val/<class>/<video>.mp4
+    or *.csv with the columns label, youtube_id, time_start, time_end, split, as they come with the data, or video, label
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from acx_jax.contracts import NORMAL, TO_THE_END, Segment, Skipped
+from acx_jax.data.builders.listing import Listing
+from acx_jax.data.builders.tree import INNER, Media, check_root, find_files, media_below, printable, read_text, unlisted, unusable
+from acx_jax.errors import UsageError
+
+SPLITS = {"train": "adapt", "training": "adapt", "": "adapt"} | dict.fromkeys(("val", "validate", "validation", "test"), "evaluate")
+_EXPECTED = "<class>/<video>.mp4 (in train/ and val/, if you like), or a csv with the columns video (or youtube_id) and label"
+
+
+class _Labelled(NamedTuple):
+    """One video, its class, and its split as the data name it; path is None where it is not there."""
+
+    name: str
+    category: str
+    split: str
+    path: Path | None
+
+
+def list_kinetics(root: Path) -> Listing:
+    """Every video as one segment with its class as category: those of train adapt (are trained on), others evaluate.
+
+    Classes come from the csv files in `root` or `root`/annotations, else from the folders. Many videos of such lists are gone
+    from the web: every listed video and every one on disk is a segment or skipped by name. Raises UsageError when nothing
+    tells the classes.
+    """
+    check_root(root, _EXPECTED)
+    media = list(media_below(root))
+    tables = find_files(root, (".", "annotations"), "*.csv")
+    labelled, bad = _from_tables(tables, media) if tables else _from_folders(root, media)
+    if not labelled and not bad:
+        raise UsageError(f"data root {root} holds no labelled video. Expected {_EXPECTED}")
+    reasons = [(one, _problem(one)) for one in labelled]
+    usable = [one for one, reason in reasons if not reason]
+    segments = tuple(Segment(one.name, 0, TO_THE_END, NORMAL, one.category, source=one.name, split=SPLITS[one.split]) for one in usable)
+    skipped = tuple(Skipped(one.name, reason) for one, reason in reasons if reason)
+    rest = unlisted(root, media, [one.path for one in labelled if one.path], "no csv names it and its class") if tables else []
+    return Listing(segments=segments, paths={one.name: one.path for one in usable if one.path}, skipped=(*bad, *skipped, *rest),
+                   videos_listed=len(labelled) + len(bad), segments_listed=len(labelled) + len(bad),
+                   notes=(f"{len({s.category for s in segments})} classes",), missing=tuple(item for item, _ in skipped))
+
+
+def _problem(one: _Labelled) -> str:
+    if one.split not in SPLITS:
+        return f"unknown split {one.split!r}, expected train, val or test"
+    return "it is not there" if one.path is None else unusable(one.path)
+
+
+def _from_folders(root: Path, media: Iterable[Media]) -> tuple[list[_Labelled], list[Skipped]]:
+    """The folder right above a video names its class, one of the name of a split above that its split."""
+    labelled, bad = [], []
+    for one in media:
+        *above, last = one.path.relative_to(root).parts
+        above = above[:-1] if last == INNER else above
+        name = printable(one.path.relative_to(root))
+        if not above or above[-1].lower() in SPLITS:
+            bad.append(Skipped(name, "it lies in no folder of a class"))
+            continue
+        named = [part.lower() for part in above[:-1] if part.lower() in SPLITS]
+        labelled.append(_Labelled(name, printable(Path(above[-1])), named[-1] if named else "", one.path))
+    return labelled, bad
+
+
+def _from_tables(tables: Iterable[Path], media: Iterable[Media]) -> tuple[list[_Labelled], list[Skipped]]:
+    on_disk: dict[str, Path] = {}
+    for one in media:
+        on_disk.setdefault(one.name, one.path)
+    labelled: dict[str, _Labelled] = {}
+    bad = []
+    for table in tables:
+        for place, row in _rows(table):
+            one = _of_row(row, on_disk)
+            if one is None:
+                bad.append(Skipped(place, "it names no video or no class"))
+            elif one.name in labelled:
+                bad.append(Skipped(f"{place} ({one.name})", "the video is named twice: the first is used"))
+            else:
+                labelled[one.name] = one
+    return list(labelled.values()), bad
+
+
+def _rows(table: Path) -> list[tuple[str, dict[str, str]]]:
+    try:
+        reader = csv.DictReader(io.StringIO(read_text(table), newline=""), skipinitialspace=True, restval="")
+        rows = [(f"{table.name} line {reader.line_num}", row) for row in reader]
+    except csv.Error as error:
+        raise UsageError(f"{table} cannot be read as CSV: {error}") from None
+    columns = [name.strip().lower() for name in reader.fieldnames or []]
+    if "label" not in columns or not {"video", "youtube_id"} & set(columns):
+        raise UsageError(f"{table} has the columns {', '.join(columns) or 'none'}: expected label, and video or youtube_id")
+    return [(place, {k.strip().lower(): v.strip() for k, v in row.items() if k and isinstance(v, str)}) for place, row in rows]
+
+
+def _of_row(row: dict[str, str], on_disk: dict[str, Path]) -> _Labelled | None:
+    """Files are named after the video alone, or after it and its seconds: <youtube_id>_000010_000020."""
+    video, label = row.get("video") or row.get("youtube_id", ""), row.get("label", "")
+    if not video or not label:
+        return None
+    times = [row.get(name, "").split(".")[0] for name in ("time_start", "time_end")]
+    stem = Path(video).stem if row.get("video") else video
+    names = [f"{stem}_{int(times[0]):06d}_{int(times[1]):06d}"] if all(time.isdecimal() for time in times) else []
+    path = next((on_disk[name] for name in (*names, stem) if name in on_disk), None)
+    return _Labelled(next(iter([*names, video])), label, row.get("split", "").lower(), path)
