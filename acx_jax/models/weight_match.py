@@ -138,16 +138,24 @@ def find_weights(entries: Mapping[str, Any], arch: str, source: str) -> Found:
 
 def _is_neutral(name: str, entries: Mapping[str, Any], source: str) -> bool:
     """Whether an entry without a place here changes nothing: a counter, or the scale of I3D's norms while it is 1."""
-    if name.endswith(".bn.weight") and not (np.asarray(entries[name], np.float32) == 1).all():
+    if name.endswith(".bn.weight") and not (_read(entries[name], name, source) == 1).all():
         raise WeightsError(f"{source}: entry {name} is not 1 everywhere: the norms of I3D have no scale here")
     return name.endswith((COUNTER, ".bn.weight"))
+
+
+def _read(entry: Any, name: str, source: str) -> np.ndarray:
+    """The array itself, which may only now be read from the file."""
+    try:
+        return np.asarray(entry)
+    except Exception as error:  # a damaged file may raise any exception at all
+        raise WeightsError(f"{source}: entry {name} is damaged ({type(error).__name__}: {error})") from None
 
 
 def _value(entry: Any, place: Place, path: str, source: str) -> np.ndarray:
     name = place.names[path]
     if not jnp.issubdtype(entry.dtype, np.floating):
         raise WeightsError(f"{source}: entry {name} is of type {entry.dtype}, not of floats")
-    value = np.asarray(entry).astype(np.float32)
+    value = _read(entry, name, source).astype(np.float32)
     if not np.isfinite(value).all():
         raise WeightsError(f"{source}: entry {name} holds values that are not finite")
     shape = place.shapes[path]

@@ -95,7 +95,7 @@ def _protocol(findings: Findings, config: ConfigDict) -> str:
 def _encoder(findings: Findings, config: ConfigDict) -> str:
     windows = "" if findings.windows is None else f"; {_count(findings.windows, 'clip')} encoded"
     arch, weights = config.encoder.arch, config.encoder.weights
-    return f"Encoder: {ENCODERS.get(arch, arch)}, {WEIGHTS.get(weights, weights)}{windows}."
+    return f"Encoder: {ENCODERS.get(arch, arch)}, {WEIGHTS.get(weights, f"weights of {Path(weights).name}")}{windows}."
 
 
 def _adaptation(findings: Findings, config: ConfigDict) -> str:

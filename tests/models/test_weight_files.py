@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 
 from acx_jax.models.torch_files import WeightsError, WeightUnpickler
 from acx_jax.models.weight_files import read_entries
+from acx_jax.models.weight_match import find_weights
+from acx_jax.models.weight_names import to_torch, wanted
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -101,12 +103,15 @@ def test_a_pytorch_file_that_runs_code_is_refused_before_it_runs(tmp_path: Path,
 
 def test_a_flipped_byte_in_a_zip_is_noticed(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    torch.save({"a": torch.full((1000,), 2.0)}, tmp_path / "w.pth")
+    torch.save({"last_layer.bias": torch.full((1000,), 2.0)}, tmp_path / "w.pth")
     content = bytearray((tmp_path / "w.pth").read_bytes())
     content[content.index(np.full(8, 2.0, np.float32).tobytes()) + 40] ^= 1
     (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(Exception, match="CRC"):
-        np.asarray(read_entries(tmp_path / "w.pth")["a"])
+    entries = read_entries(tmp_path / "w.pth")
+    shapes = wanted("context_head", lambda path: (1000,) if path == "params/classifier/bias" else None)
+    others = to_torch("context_head", {path: np.zeros(shape, np.float32) for path, shape in shapes.items()})
+    with pytest.raises(WeightsError, match=r"^w\.pth: entry last_layer\.bias is damaged.*CRC"):
+        find_weights(others | entries, "context_head", "w.pth")
 
 
 def test_a_pickle_that_calls_something_is_refused_before_it_runs(tmp_path: Path) -> None:
