@@ -95,7 +95,8 @@ def _protocol(findings: Findings, config: ConfigDict) -> str:
 def _encoder(findings: Findings, config: ConfigDict) -> str:
     windows = "" if findings.windows is None else f"; {_count(findings.windows, 'clip')} encoded"
     arch, weights = config.encoder.arch, config.encoder.weights
-    return f"Encoder: {ENCODERS.get(arch, arch)}, {WEIGHTS.get(weights, f"weights of {Path(weights).name}")}{windows}."
+    weights = WEIGHTS.get(weights, f"weights from {PurePath(weights).name}")
+    return f"Encoder: {ENCODERS.get(arch, arch)}, {weights}{windows}."
 
 
 def _adaptation(findings: Findings, config: ConfigDict) -> str:
