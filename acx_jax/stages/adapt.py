@@ -39,6 +39,10 @@ def run(job: Job) -> None:
     """Trains, and leaves the adapted variables in `encoder`, one line a step in `log.jsonl`, and `summary.json`."""
     stored, _ = prepared.load(job.workdir / "prepare")
     clips = [s for s in stored if s.segment.split == "adapt"]
+    if job.config.data.builder == "features":
+        job.log.info("adapt: not applicable, the features are given and no encoder is at hand")
+        write_json(job.out / SUMMARY, {"adapted": False, "reason": "the features are given"})
+        return
     if job.config.adapt.steps == 0 or not clips:
         reason = "config.adapt.steps is 0" if job.config.adapt.steps == 0 else "no video is left to adapt on"
         job.log.info(f"adapt: left out, {reason}; only pretrained features will be evaluated")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,9 +14,12 @@ from ml_collections import ConfigDict
 
 from acx_jax.contracts import StoredSegment
 from acx_jax.data import prepared
+from acx_jax.data.builders import features
+from acx_jax.data.builders.feature_arrays import read_place
 from acx_jax.data.feature_store import FeatureWriter
 from acx_jax.data.feeds import windows_feed
 from acx_jax.data.windows import window_count
+from acx_jax.errors import WorkError
 from acx_jax.models.encoders import ENCODERS, normalise
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import load_variables
@@ -24,7 +28,8 @@ from acx_jax.stages import adapt
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
 from acx_jax.stages.job import Job
 
-SETS = ("pretrained", "adapted")
+GIVEN = "given"  # features that the user brought
+SETS = ("pretrained", "adapted", GIVEN)
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
@@ -37,6 +42,9 @@ def run(job: Job) -> None:
     stored, _ = prepared.load(job.workdir / "prepare")
     segments = [s for s in stored if s.segment.split == "evaluate"]
     data = job.config.data
+    if data.builder == "features":
+        _import_given(job, segments)
+        return
     counts = [window_count(s.frames, length=data.clip_frames, stride=data.clip_stride) for s in segments]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     encode = _encoder(job.config)
@@ -44,6 +52,23 @@ def run(job: Job) -> None:
         _embed(job, name, variables, encode, segments, offsets)
     write_json(job.out / "summary.json", {"encoder": job.config.encoder.arch, "weights": job.config.encoder.weights,
                                           "segments": len(segments), "windows": int(offsets[-1])})
+
+
+def _import_given(job: Job, segments: list[StoredSegment]) -> None:
+    """Copies the user's vectors, as the prepared segments name them, into one set of features."""
+    places = features.list_features(Path(job.config.data.root)).places
+    if any(s.segment not in places for s in segments):
+        raise WorkError("the features changed while they were read: run the same command again")
+    offsets = np.concatenate([[0], np.cumsum([s.frames for s in segments])]).astype(np.int64)
+    dimension = read_place(places[segments[0].segment]).shape[1]
+    writer = FeatureWriter(job.out / GIVEN, offsets=offsets, dimension=dimension, provenance={"given": features.fingerprint(Path(job.config.data.root))})
+    writer.done = 0  # vectors are read faster than it takes to find out which are written
+    with job.log.progress("import features", len(segments), unit="segments") as advance:
+        for stored in segments:
+            writer.append(read_place(places[stored.segment]))
+            advance(1)
+    write_json(job.out / "summary.json", {"encoder": GIVEN, "weights": GIVEN, "segments": len(segments), "windows": int(offsets[-1]),
+                                          "dimension": dimension})
 
 
 def _weights(job: Job) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from acx_jax.contracts import LABELS, SPLITS, Coverage, StoredSegment
-from acx_jax.data.builders import clips
+from acx_jax.data.builders import clips, features
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.listing import Listing, fingerprint
 from acx_jax.data.builders.named import list_data
@@ -41,6 +41,8 @@ def settings(config: ConfigDict) -> dict[str, Any]:
 
 def inputs(config: ConfigDict) -> str:
     """Fingerprint of the user's table and videos; nothing for synthetic ones, which follow from the settings."""
+    if config.data.builder == "features":
+        return features.fingerprint(Path(config.data.root))
     return "" if config.data.builder == "synthetic" else fingerprint(listing(config))
 
 
@@ -56,14 +58,31 @@ def run(job: Job) -> None:
     shutil.rmtree(job.out / RECORDS, ignore_errors=True)  # what an interrupted run left of them has no end
     listed = _list(job)
     data = job.config.data
+    if data.builder == "features":
+        _say_and_write(job, listed, _given(listed, data.max_bad_share), unused=0, windows=Windows(1, 1))
+        return
     split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=job.config.seed, how=data.split)
     unused = len({s[:4] for s in listed.segments} - {s[:4] for s in split})
     built = _build(listed._replace(segments=split), job)
+    _say_and_write(job, listed, built, unused=unused, windows=Windows(data.clip_frames, data.clip_stride))
+
+
+def _say_and_write(job: Job, listed: Listing, built: clips.Built, *, unused: int, windows: Windows) -> None:
     coverage = _coverage(listed, built, unused)
-    _say_coverage(coverage, built.stored, Windows(data.clip_frames, data.clip_stride), job.log)
+    _say_coverage(coverage, built.stored, windows, job.log)
     if not built.stored:
         raise WorkError(f"none of the {listed.segments_listed} listed segments can be used: " + _first_reasons(coverage))
-    write_json(job.out / SEGMENTS, to_json(built.stored, coverage, Windows(data.clip_frames, data.clip_stride)))
+    write_json(job.out / SEGMENTS, to_json(built.stored, coverage, windows))
+
+
+def _given(listed: Listing, max_bad_share: float) -> clips.Built:
+    """Segments whose vectors are given: no frames are stored of them, and one vector counts as one window."""
+    bad = len(listed.missing)
+    if bad > max_bad_share * listed.videos_listed:
+        reasons = "; ".join(f"{item}: {reason}" for item, reason in listed.skipped[:3])
+        raise WorkError(f"the features of {bad} of {listed.videos_listed} videos cannot be used, more than {max_bad_share:.0%}: {reasons}. "
+                        "Repair them, take them out, or raise --config.data.max_bad_share")
+    return clips.Built(tuple(StoredSegment(s, s.end - s.start + 1, 0, 0) for s in listed.segments), (), ())
 
 
 def _list(job: Job) -> Listing:

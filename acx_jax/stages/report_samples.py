@@ -27,7 +27,7 @@ class Judged(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A judged segment to show. jpegs: FRAMES encoded images from its first frame to its last."""
+    """A judged segment to show. jpegs: FRAMES encoded images from its first frame to its last; none where none are stored."""
 
     segment: Segment
     score: float
@@ -61,6 +61,8 @@ def show(judged: list[Judged], segments: tuple[StoredSegment, ...], folder: Path
     """Reads and encodes the frames. segments: those of the evaluation split; folder: the prepare stage's."""
     if not judged:
         return []
+    if not any(stored.records for stored in segments):  # features were given: there are no frames
+        return [Sample(segments[one.index].segment, one.score, one.episodes, ()) for one in judged]
     records = prepared.open_records(folder, "evaluate")
     return [
         Sample(segments[one.index].segment, one.score, one.episodes, _jpegs(segments[one.index], records)) for one in judged

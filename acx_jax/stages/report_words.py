@@ -12,7 +12,7 @@ from acx_jax.contracts import NORMAL, Episodes
 from acx_jax.stages.report_inputs import Findings, Row
 
 LEARNERS = {"mcp": "MCP head", "proto": "prototypes", "linear": "linear head", "length": "segment length alone"}
-FEATURES = {"pretrained": "before adaptation", "adapted": "after adaptation", "none": ""}
+FEATURES = {"pretrained": "before adaptation", "adapted": "after adaptation", "given": "on given features", "none": ""}
 ENCODERS = {
     "i3d": "Inception I3D", "r2plus1d_tiny": "a very small R(2+1)D", "r2plus1d_18": "R(2+1)D-18",
     "r2plus1d_34": "R(2+1)D-34", "r3d_18": "R3D-18", "mc3_18": "MC3-18",
@@ -22,6 +22,8 @@ WEIGHTS = {"i3d_kinetics400": "weights pretrained on Kinetics-400", "random": "r
 
 def what_was_run(findings: Findings, config: ConfigDict) -> list[str]:
     """The set-up in plain sentences."""
+    if config.data.builder == "features":
+        return [_protocol(findings, config), f"Features were given: {_count(findings.windows or 0, 'vector')}; no encoder was run."]
     return [_protocol(findings, config), _encoder(findings, config), _adaptation(findings, config)]
 
 

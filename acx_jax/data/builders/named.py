@@ -8,12 +8,14 @@ from pathlib import Path
 from acx_jax.contracts import Skipped
 from acx_jax.data.builders.bdd100k import list_bdd100k
 from acx_jax.data.builders.dota import list_dota
+from acx_jax.data.builders.features import list_features
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.kinetics import list_kinetics
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.ucf_crime import list_ucf_crime
 
-_PLAIN = {"folder": list_folder, "bdd100k": list_bdd100k, "kinetics": list_kinetics}  # those that need to know the root alone
+_PLAIN = {"folder": list_folder, "bdd100k": list_bdd100k, "kinetics": list_kinetics,  # those that need to know the root alone
+          "features": lambda root: list_features(root).listing}
 
 
 def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: str, exclude: Sequence[str] = ()) -> Listing:

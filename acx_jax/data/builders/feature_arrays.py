@@ -1,0 +1,71 @@
+"""Arrays of clip vectors that a user brings, in .npy and .npz files; nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class BadArray(Exception):
+    """An array that cannot be used; the message says why, without its place."""
+
+
+class Place(NamedTuple):
+    """Rows start .. stop - 1 of the array in `file`, that of the name `member` where the file is an .npz."""
+
+    file: Path
+    member: str
+    start: int
+    stop: int
+
+
+def read_vectors(file: Path, member: str = "") -> np.ndarray:
+    """float32 [N, D] of a file; an array [D] is one vector. Raises BadArray when it is no array of finite numbers.
+
+    Arrays that hold pickled Python objects are refused: reading one could run anything.
+    """
+    try:
+        return _checked(_load(file, member))
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        pickled = "pickle" in str(error).lower()
+        raise BadArray("it holds pickled objects, which are never read: save plain arrays of numbers" if pickled
+                       else f"it cannot be read: {error}") from None
+
+
+def members(file: Path) -> list[str]:
+    """The names in an .npz file. Raises BadArray when it is none."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return list(archive.files)
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise BadArray(f"it is no .npz archive: {error}") from None
+
+
+def read_place(place: Place) -> np.ndarray:
+    """float32 [stop - start, D]. Raises BadArray."""
+    return read_vectors(place.file, place.member)[place.start:place.stop]
+
+
+def _load(file: Path, member: str) -> np.ndarray:
+    loaded = np.load(file, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    with loaded as archive:
+        return archive[member]
+
+
+def _checked(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiu":
+        raise BadArray(f"it holds {array.dtype}, expected numbers")
+    if array.ndim not in (1, 2) or not array.size:
+        raise BadArray(f"its shape is {array.shape}, expected [N, D]: N vectors of D numbers")
+    with np.errstate(over="ignore"):
+        vectors = np.atleast_2d(array).astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if bad.size:
+        raise BadArray(f"{bad.size} of its {len(vectors)} vectors hold NaN or infinity, the first is vector {bad[0]}")
+    return vectors

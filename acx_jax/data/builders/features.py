@@ -1,0 +1,159 @@
+"""Clip vectors that a user brings, of any encoder, in place of videos: they go straight to evaluation.
+
+    normal/<video>.npy, abnormal/<video>.npy                    arrays [N, D], each one segment
+    <video>/ctx_normal.npy, <video>/ctx_abnormal.npy            the tree of the published implementation
+    *.npz, or <video>.npy, and one *.csv of labels              one row a video, or one a vector: a run of equal labels is a segment
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from acx_jax.contracts import LABELS, NORMAL, Segment, Skipped
+from acx_jax.data.builders.feature_arrays import BadArray, Place, members, read_vectors
+from acx_jax.data.builders.feature_labels import Labels, read_labels, runs
+from acx_jax.data.builders.listing import Listing
+from acx_jax.data.builders.tree import check_root, hidden, printable
+from acx_jax.errors import UsageError
+
+_EXPECTED = ("normal/ and abnormal/ with .npy files, or <video>/ctx_normal.npy and ctx_abnormal.npy, or .npz or .npy files beside one "
+             ".csv with the columns video and label")
+_PUBLISHED = {f"ctx_{name}.npy": label for label, name in enumerate(LABELS)}
+_DOTA_NAME = re.compile(r"(.{11})_\d{6}")  # of DoTA's videos; what stands first is their source
+
+
+class Featured(NamedTuple):
+    """The listing, in which the frames of a segment are its vectors, counted from 0; and where the vectors of each lie."""
+
+    listing: Listing
+    places: dict[Segment, Place]
+
+
+class _Array(NamedTuple):
+    """One array to be read, and what is said of it; `label` is None where a table has to say."""
+
+    video: str
+    file: Path
+    member: str
+    label: int | None
+
+    @property
+    def name(self) -> str:
+        return self.member or self.file.name
+
+
+def list_features(root: Path) -> Featured:
+    """Reads and checks every array under `root`; each is in use or skipped by name.
+
+    Raises UsageError when the layout or the table of labels is not understood, or when two arrays differ in dimension.
+    """
+    check_root(root, _EXPECTED)
+    files = _files(root)
+    arrays, broken = _arrays(root, files)
+    table = _table(root, files) if any(array.label is None for array in arrays) else {}
+    places: dict[Segment, Place] = {}
+    skipped, dimensions, counted = list(broken), {}, Counter()
+    for array in arrays:
+        try:
+            vectors = read_vectors(array.file, array.member)
+            found = list(_segments(array, len(vectors), table, first=counted[array.video]))
+        except BadArray as error:
+            skipped.append(Skipped(_place(root, array), str(error)))
+            continue
+        dimensions.setdefault(vectors.shape[1], _place(root, array))
+        places.update(found)
+        counted[array.video] += len(vectors)
+    _check_dimensions(dimensions)
+    absent = [name for name in table if name not in {array.video for array in arrays}]
+    skipped += [Skipped(f"{name} ({table[name].place})", "there is no array of this name") for name in absent]
+    return Featured(_listing(root, places, arrays, skipped, absent), places)
+
+
+def fingerprint(root: Path) -> str:
+    """16 hex digits that change with the name, size or time of any array or table under `root`."""
+    check_root(root, _EXPECTED)
+    stats = [(printable(file.relative_to(root)), file.stat()) for file in _files(root)]
+    return hashlib.sha256(json.dumps([[name, s.st_size, s.st_mtime_ns] for name, s in stats]).encode()).hexdigest()[:16]
+
+
+def _files(root: Path) -> list[Path]:
+    found = (path for suffix in ("npy", "npz", "csv") for path in root.rglob(f"*.{suffix}"))
+    return sorted(path for path in found if path.is_file() and not any(hidden(part) for part in path.relative_to(root).parts))
+
+
+def _arrays(root: Path, files: Iterable[Path]) -> tuple[list[_Array], list[Skipped]]:
+    """Every array, as far as names tell; normal ones before abnormal ones of the same video."""
+    found, broken = [], []
+    for file in files:
+        inside = file.relative_to(root)
+        if file.suffix == ".npy":
+            if len(inside.parts) > 1 and inside.parts[-2].startswith("augmented"):
+                broken.append(Skipped(printable(inside), "augmented copies are not used"))
+            else:
+                found.append(_named(inside, file))
+        elif file.suffix == ".npz":
+            try:
+                found += [_Array(member, file, member, None) for member in members(file)]
+            except BadArray as error:
+                broken.append(Skipped(printable(inside), str(error)))
+    if not found and not broken:
+        raise UsageError(f"data root {root} holds no .npy and no .npz file. Expected {_EXPECTED}")
+    return sorted(found, key=lambda array: (array.video, array.label or NORMAL)), broken
+
+
+def _named(inside: Path, file: Path) -> _Array:
+    if file.name in _PUBLISHED and len(inside.parts) > 1:
+        return _Array(printable(inside.parent), file, "", _PUBLISHED[file.name])
+    if inside.parts[0].lower() in LABELS and len(inside.parts) > 1:
+        return _Array(printable(Path(*inside.parts[1:]).with_suffix("")), file, "", LABELS.index(inside.parts[0].lower()))
+    return _Array(printable(inside.with_suffix("")), file, "", None)
+
+
+def _table(root: Path, files: Iterable[Path]) -> dict[str, Labels]:
+    tables = [file for file in files if file.suffix == ".csv" and file.parent == root]
+    if len(tables) != 1:
+        found = ", ".join(file.name for file in tables) or "none"
+        raise UsageError(f"data root {root} needs exactly one .csv of labels, found {found}. Expected {_EXPECTED}")
+    return read_labels(tables[0])
+
+
+def _segments(array: _Array, count: int, table: dict[str, Labels], *, first: int) -> Iterator[tuple[Segment, Place]]:
+    """The segments of an array of `count` vectors; `first` ones of the same video came before it."""
+    if array.label is not None:
+        source = _DOTA_NAME.fullmatch(array.video)
+        yield (Segment(array.video, first, first + count - 1, array.label, source=source[1] if source else array.video, split="evaluate"),
+               Place(array.file, array.member, 0, count))
+        return
+    said = table.get(array.video)
+    if said is None:
+        raise BadArray("the table of labels does not name it")
+    if len(said.labels) not in (1, count):
+        raise UsageError(f"{said.place}: {array.video} has {len(said.labels)} rows, but its array in {array.file.name} has {count} vectors: "
+                         "give it one row, or one for each vector")
+    for start, stop, label in runs(said.labels * (count if len(said.labels) == 1 else 1)):
+        yield (Segment(array.video, start, stop - 1, label, said.category, said.ego_involved, said.source, "evaluate"),
+               Place(array.file, array.member, start, stop))
+
+
+def _check_dimensions(dimensions: dict[int, str]) -> None:
+    if len(dimensions) > 1:
+        (a, first), (b, second) = list(dimensions.items())[:2]
+        raise UsageError(f"the vectors of {first} have {a} numbers, those of {second} {b}: all must come from one encoder")
+
+
+def _listing(root: Path, places: dict[Segment, Place], arrays: list[_Array], skipped: list[Skipped], absent: list[str]) -> Listing:
+    videos = {array.video for array in arrays} | set(absent)
+    used = {segment.video: place.file for segment, place in places.items()}
+    return Listing(
+        segments=tuple(places), paths=used, skipped=tuple(skipped), videos_listed=len(videos),
+        segments_listed=len(places) + len(skipped), missing=tuple(sorted(videos - used.keys())))
+
+
+def _place(root: Path, array: _Array) -> str:
+    return printable(array.file.relative_to(root)) + (f" [{array.member}]" if array.member else "")

@@ -1,0 +1,220 @@
+"""Features of one's own: every layout, every kind of bad array, and the way to a report."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from acx_jax.config import from_flat
+from acx_jax.contracts import ABNORMAL, NORMAL, Segment
+from acx_jax.data.builders.feature_arrays import read_place
+from acx_jax.data.builders.feature_labels import runs
+from acx_jax.data.builders.features import fingerprint, list_features
+from acx_jax.data.feature_store import load_features
+from acx_jax.errors import UsageError, WorkError
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import pipeline
+
+
+def array(count: int = 3, dimension: int = 4, start: int = 0) -> np.ndarray:
+    return (np.arange(count * dimension, dtype=np.float64).reshape(count, dimension) + start) / 7
+
+
+def save(path: Path, value: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, value, allow_pickle=True)
+    return path
+
+
+def said(root: Path) -> dict[str, str]:
+    return dict(list_features(root).listing.skipped)
+
+
+def test_the_real_case(real_data: Path) -> None:
+    listed, places = list_features(real_data / "ucf_crime_c3d")
+    labels = [s.label for s in listed.segments]
+    assert (labels.count(NORMAL), labels.count(ABNORMAL), listed.videos_listed, listed.skipped) == (18, 8, 10, ())
+    assert sum(s.end - s.start + 1 for s in listed.segments) == 320 and {s.category for s in listed.segments} >= {"Normal", "Explosion"}
+    with np.load(real_data / "ucf_crime_c3d" / "c3d_fc6_32seg_10videos.npz") as archive:
+        for segment in listed.segments[:4]:
+            np.testing.assert_array_equal(read_place(places[segment]), archive[segment.video][segment.start:segment.end + 1])
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    save(tmp_path / "normal" / "a.npy", array(3))
+    save(tmp_path / "normal" / "cam" / "b.npy", array(1)[0])
+    save(tmp_path / "Abnormal" / "a.npy", array(2, start=50))
+    listed, places = list_features(tmp_path)
+    a, b, c = listed.segments
+    assert a == Segment("a", 0, 2, NORMAL, source="a", split="evaluate") and (b.start, b.end, b.label) == (3, 4, ABNORMAL)
+    assert (c.video, c.start, c.end) == ("cam/b", 0, 0) and read_place(places[c]).shape == (1, 4)
+    np.testing.assert_array_equal(read_place(places[b]), array(2, start=50).astype(np.float32))
+
+
+def test_the_published_tree(tmp_path: Path) -> None:
+    video = tmp_path / "0RJPQ_97dcs_000199"
+    for name in ("ctx_normal.npy", "ctx_abnormal.npy", "augmented1/ctx_normal_0.npy"):
+        save(video / name, array())
+    save(tmp_path / "other" / "ctx_abnormal.npy", array())
+    listed = list_features(tmp_path).listing
+    assert [(s.video, s.label, s.source) for s in listed.segments] == [
+        (video.name, NORMAL, "0RJPQ_97dcs"), (video.name, ABNORMAL, "0RJPQ_97dcs"), ("other", ABNORMAL, "other")]
+    assert listed.skipped == ((f"{video.name}/augmented1/ctx_normal_0.npy", "augmented copies are not used"),)
+
+
+def test_a_table_of_videos_and_of_vectors(tmp_path: Path) -> None:
+    save(tmp_path / "a.npy", array(4))
+    np.savez(tmp_path / "more.npz", b=array(5), c=array(2))
+    (tmp_path / "labels.csv").write_text("video,index,label,category,source\na,,abnormal,fall,cam1\n"
+                                         "b,3,0,x,cam2\nb,1,normal,x,cam2\nb,2,1,x,cam2\nb,4,0,x,cam2\nb,5,0,x,cam2\ngone,,normal,,\n")
+    listed = list_features(tmp_path).listing
+    assert [tuple(s)[:5] + (s.source,) for s in listed.segments] == [
+        ("a", 0, 3, ABNORMAL, "fall", "cam1"), ("b", 0, 0, NORMAL, "x", "cam2"), ("b", 1, 1, ABNORMAL, "x", "cam2"),
+        ("b", 2, 4, NORMAL, "x", "cam2")]
+    assert dict(listed.skipped) == {"more.npz [c]": "the table of labels does not name it",
+                                    "gone (labels.csv line 8)": "there is no array of this name"}
+    assert listed.videos_listed == 4 and listed.missing == ("c", "gone")
+
+
+@pytest.mark.parametrize("value, reason", [
+    (np.array([[1.0, np.nan]]), "1 of its 1 vectors hold NaN or infinity, the first is vector 0"),
+    (np.array([[1.0, 2], [1e300, 0]]), "1 of its 2 vectors hold NaN or infinity, the first is vector 1"),
+    (np.array([{"a": 1}, None], dtype=object), "pickled objects, which are never read"), (np.zeros((2, 3, 4)), "its shape is (2, 3, 4)"),
+    (np.zeros((0, 4)), "its shape is (0, 4)"), (np.float32(1), "its shape is ()"), (np.array([["x", "y"]]), "expected numbers"),
+    (np.array([[1j, 2]]), "it holds complex128"), (np.array([[True]]), "it holds bool"),
+])
+def test_a_bad_array_is_skipped_by_name(tmp_path: Path, value: np.ndarray, reason: str) -> None:
+    save(tmp_path / "normal" / "bad.npy", value)
+    save(tmp_path / "normal" / "good.npy", array(dimension=2))
+    assert reason in said(tmp_path)["normal/bad.npy"] and [s.video for s in list_features(tmp_path).listing.segments] == ["good"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f8'}"])
+def test_a_damaged_file_is_skipped_by_name(tmp_path: Path, content: bytes) -> None:
+    save(tmp_path / "normal" / "good.npy", array())
+    (tmp_path / "normal" / "bad.npy").write_bytes(content)
+    (tmp_path / "bad.npz").write_bytes(content)
+    skipped = said(tmp_path)
+    assert skipped.keys() == {"normal/bad.npy", "bad.npz"} and all(reason for reason in skipped.values())
+
+
+def test_an_archive_of_pickled_objects_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", a=array(), b=np.array([object()], dtype=object))
+    (tmp_path / "l.csv").write_text("video,label\na,normal\nb,abnormal\n")
+    assert said(tmp_path) == {"f.npz [b]": "it holds pickled objects, which are never read: save plain arrays of numbers"}
+
+
+def test_dimensions_that_differ(tmp_path: Path) -> None:
+    save(tmp_path / "normal" / "a.npy", array(dimension=4))
+    save(tmp_path / "normal" / "b.npy", array(dimension=5))
+    with pytest.raises(UsageError, match=r"the vectors of normal/a.npy have 4 numbers, those of normal/b.npy 5"):
+        list_features(tmp_path)
+
+
+@pytest.mark.parametrize("table, message", [
+    ("video,label\na,odd\n", "unknown label 'odd', expected normal or abnormal"),
+    ("video,label\n,normal\n", "line 2 names no video"),
+    ("clip,label\na,normal\n", "expected video and label"),
+    ("video,label\na,0\na,1\n", "a has 2 rows, but its array in a.npy has 3 vectors"),
+    ("video,label,index\na,0,0\na,1,1\na,1,3\n", "numbered 0 to 3 with gaps"),
+    ("video,label,index\na,0,x\n", "has the index 'x'"),
+    (None, "exactly one .csv of labels, found none"),
+])
+def test_a_table_that_does_not_fit(tmp_path: Path, table: str | None, message: str) -> None:
+    save(tmp_path / "a.npy", array())
+    if table is not None:
+        (tmp_path / "labels.csv").write_text(table)
+    with pytest.raises(UsageError, match=message):
+        list_features(tmp_path)
+
+
+def test_two_tables_and_no_arrays(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no .npy and no .npz file"):
+        list_features(tmp_path)
+    save(tmp_path / "a.npy", array())
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text("video,label\na,0\n")
+    with pytest.raises(UsageError, match="found a.csv, b.csv"):
+        list_features(tmp_path)
+
+
+def test_fingerprint_follows_the_files(tmp_path: Path) -> None:
+    save(tmp_path / "normal" / "a.npy", array())
+    before = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == before
+    save(tmp_path / "normal" / "a.npy", array(4))
+    assert fingerprint(tmp_path) != before
+
+
+@given(st.lists(st.sampled_from([NORMAL, ABNORMAL]), min_size=1, max_size=40))
+def test_runs_are_the_stretches_of_equal_labels(labels: list[int]) -> None:
+    found = runs(labels)
+    assert [label for run in found for label in [run.label] * (run.stop - run.start)] == labels
+    assert all(a.label != b.label and a.stop == b.start for a, b in zip(found, found[1:]))
+
+
+@given(kinds=st.lists(st.sampled_from(["good", "nan", "cut", "object"]), max_size=8))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_file_is_used_or_named_with_a_reason(tmp_path_factory, kinds: list[str]) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    values = {"good": array(), "nan": array() * np.nan, "object": np.array([None]), "cut": array()}
+    names = {f"{('normal', 'abnormal')[i % 2]}/v{i}.npy": kind for i, kind in enumerate(["good", *kinds])}
+    for name, kind in names.items():
+        path = save(root / name, values[kind])
+        if kind == "cut":
+            path.write_bytes(path.read_bytes()[:-5])
+    listed, places = list_features(root)
+    used = {place.file.relative_to(root).as_posix() for place in places.values()}
+    assert used == {name for name, kind in names.items() if kind == "good"}
+    assert {item for item, reason in listed.skipped if reason} == names.keys() - used
+    assert listed.segments_listed == listed.videos_listed == len(names)
+
+
+def write_classes(root: Path, videos: int = 6) -> Path:
+    """Two classes far apart."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("normal", "abnormal")):
+        for i in range(videos):
+            save(root / name / f"{name}{i}.npy", rng.normal(8.0 * label, 1.0, (3 + i, 16)))
+    return root
+
+
+def run(root: Path, workdir: Path, goal: str = "all", **values) -> str:
+    out = io.StringIO()
+    flat = {"data.builder": "features", "data.root": str(root), "episodes.shot": 1, "episodes.count": 4, "episodes.chunk": 4,
+            "learners.names": ["proto"]} | values
+    workdir.mkdir(exist_ok=True)
+    pipeline.bring_up_to_date(goal, config=from_flat(flat), workdir=workdir, log=RunLog(terminal=out))
+    return out.getvalue()
+
+
+def test_straight_to_a_report(tmp_path: Path, quick_compiler) -> None:
+    root = write_classes(tmp_path / "in")
+    text = run(root, tmp_path / "run")
+    assert "adapt: not applicable" in text and "12 of 12 videos" in text
+    stored = load_features(tmp_path / "run" / "embed" / "given")
+    listed, places = list_features(root)
+    np.testing.assert_array_equal(stored.vectors, np.concatenate([read_place(places[s]) for s in listed.segments]))
+    rows = json.loads((tmp_path / "run" / "evaluate" / "results.json").read_text())
+    assert {(r["learner"], r["features"]) for r in rows if r["category"] == "all"} == {("proto", "given"), ("length", "none")}
+    assert next(r for r in rows if r["learner"] == "proto")["accuracy"] == 1.0
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "Features were given" in page and "Recognised best" in page
+    again = run(root, tmp_path / "run")
+    assert again.count("up to date") == len(pipeline.STAGES)
+    save(root / "normal" / "normal0.npy", array(4, 16))
+    assert "prepare: is redone: the videos or their table changed" in run(root, tmp_path / "run", "prepare")
+
+
+def test_too_many_bad_arrays_stop_the_run(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "in", videos=3)
+    save(root / "normal" / "normal0.npy", array() * np.nan)
+    with pytest.raises(WorkError, match="the features of 1 of 6 videos cannot be used, more than 10%: normal/normal0.npy: 3 of its 3"):
+        run(root, tmp_path / "run", "prepare")
+    assert "5 of 6 videos" in run(root, tmp_path / "run", "prepare", **{"data.max_bad_share": 0.5})
