@@ -1,11 +1,11 @@
 """3-D convolution over [B, T, H, W, C] arrays, in the layout that the compiler runs fastest.
 
 On GPU and TPU this is `lax.conv_general_dilated` as it stands. On the CPU XLA's 3-D convolution and its filter
-gradient are slow, so there the taps of the kernel are stacked in the channels: the time taps, which leaves a 2-D
-convolution over frames, or all of them, which leaves one matrix product ("im2col", Chellapilla et al. 2006). Which
-program runs is chosen when it is lowered, so an exported program holds the right one for its platform.
+gradient are slow: the forward program there is that of `conv_cpu`, and for gradients the taps of the kernel are stacked in
+the channels: the time taps, which leaves a 2-D convolution over frames, or all of them, which leaves one matrix product
+("im2col", Chellapilla et al. 2006). Which program runs is chosen when it is lowered, so an exported program holds the right
+one for its platform.
 """
-import itertools
 import math
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -15,13 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Size = tuple[int, int, int]
-Padding = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-Array = jax.Array
+from acx_jax.models import conv_cpu
+from acx_jax.models.conv_cpu import ONES, SMALL_FRAME, Padding, Size, output_size, pad, stack_taps, views
 
-ONES: Size = (1, 1, 1)
-# Up to this many output positions a frame, stacking all taps costs less than a 2-D convolution gains.
-SMALL_FRAME = 64
+Array = jax.Array
 
 
 def he_deviation(shape: tuple[int, ...]) -> float:
@@ -52,7 +49,7 @@ def conv3d(x: Array, kernel: Array, strides: Size = ONES, padding: Padding | Lit
         raise ValueError(f"clips {x.shape} and kernel {kernel.shape} are not [B,T,H,W,Cin] and [kt,kh,kw,Cin,Cout]")
     if padding == "SAME":
         padding = same_padding(x.shape[1:4], kernel.shape[:3], strides)
-    if min(_output_size(x.shape[1:4], kernel.shape[:3], strides, padding)) < 1:
+    if min(output_size(x.shape[1:4], kernel.shape[:3], strides, padding)) < 1:
         raise ValueError(f"kernel {kernel.shape} is larger than clips {x.shape} padded by {padding}")
     return _conv3d(x, kernel, tuple(strides), padding)
 
@@ -60,7 +57,7 @@ def conv3d(x: Array, kernel: Array, strides: Size = ONES, padding: Padding | Lit
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv3d(x: Array, kernel: Array, strides: Size, padding: Padding) -> Array:
     options = dict(strides=strides, padding=padding)
-    return lax.platform_dependent(x, kernel, cpu=partial(_folded, **options), default=partial(_direct, **options))
+    return lax.platform_dependent(x, kernel, cpu=partial(conv_cpu.convolve, **options), default=partial(_direct, **options))
 
 
 def _conv3d_forward(x: Array, kernel: Array, strides: Size, padding: Padding) -> tuple[Array, tuple[Array, Array]]:
@@ -101,33 +98,14 @@ def _choose(window: Size, strides: Size, output: Size) -> _Folding:
     return _Folding((window[0], 1, 1), (strides[0], 1, 1), (1, *window[1:]), (1, *strides[1:]))
 
 
-def _output_size(size: tuple[int, ...], window: tuple[int, ...], strides: Size, padding: Padding) -> Size:
-    return tuple((n + sum(p) - k) // s + 1 for n, k, s, p in zip(size, window, strides, padding, strict=True))
-
-
-def _views(x: Array, window: Size, strides: Size) -> list[Array]:
-    """For each tap of `window`, time first, what it sees at every output position: [B, T', H', W', C] each."""
-    size = _output_size(x.shape[1:4], window, strides, ((0, 0),) * 3)
-    spans = [(m - 1) * s + 1 for m, s in zip(size, strides, strict=True)]
-    taps = itertools.product(*map(range, window))
-    return [lax.slice(x, (0, *tap, 0), (x.shape[0], *(i + n for i, n in zip(tap, spans, strict=True)), x.shape[4]),
-                      (1, *strides, 1)) for tap in taps]
-
-
 def _columns(x: Array, window: Size, strides: Size, padding: Padding) -> Array:
     """[B, T', H', W', taps * C]: the padded clip with the taps of `window` stacked in its channels, as (h, w, t, C)."""
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in padding), (0, 0, 0)])
-    # One axis after the other: a joint concatenation of all taps takes XLA seconds to compile.
-    for axis in (0, 2, 1):
-        along = [tuple(n if i == axis else 1 for i, n in enumerate(sizes)) for sizes in (window, strides)]
-        if along != [ONES, ONES]:
-            x = lax.optimization_barrier(jnp.concatenate(_views(x, *along), axis=-1))
-    return x
+    return stack_taps(pad(x, padding), window, strides)
 
 
 def _folded(x: Array, kernel: Array, strides: Size, padding: Padding) -> Array:
     window, cout = kernel.shape[:3], kernel.shape[4]
-    folding = _choose(window, strides, _output_size(x.shape[1:4], window, strides, padding))
+    folding = _choose(window, strides, output_size(x.shape[1:4], window, strides, padding))
     columns = _columns(x, folding.window, folding.strides, padding)
     kernel = kernel.transpose(1, 2, 0, 3, 4)
     if folding.rest == ONES:
@@ -139,17 +117,24 @@ def _folded(x: Array, kernel: Array, strides: Size, padding: Padding) -> Array:
 
 
 def _folded_gradients(x: Array, kernel: Array, dy: Array, strides: Size, padding: Padding) -> tuple[Array, Array]:
-    transpose = jax.linear_transpose(lambda x: _folded(x, kernel, strides, padding), x)
-    return transpose(dy)[0], _kernel_gradient(x, kernel.shape, dy, strides, padding)
+    return _input_gradient(x, kernel, dy, strides, padding), _kernel_gradient(x, kernel.shape, dy, strides, padding)
+
+
+def _input_gradient(x: Array, kernel: Array, dy: Array, strides: Size, padding: Padding) -> Array:
+    """`dy` convolved with the kernel turned round; with strides, what the folded convolution's transpose makes of it."""
+    if strides != ONES:
+        return jax.linear_transpose(lambda x: _folded(x, kernel, strides, padding), x)(dy)[0]
+    around = tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(kernel.shape[:3], padding, strict=True))
+    return conv_cpu.convolve(dy, kernel[::-1, ::-1, ::-1].swapaxes(3, 4), ONES, around)
 
 
 def _kernel_gradient(x: Array, shape: tuple[int, ...], dy: Array, strides: Size, padding: Padding) -> Array:
     """One matrix product over all output positions for each tap that is not stacked."""
     kt, kh, kw, cin, cout = shape
     folding = _choose(shape[:3], strides, dy.shape[1:4])
-    views = _views(_columns(x, folding.window, folding.strides, padding), folding.rest, folding.rest_strides)
+    seen = views(_columns(x, folding.window, folding.strides, padding), folding.rest, folding.rest_strides)
     # Flat operands: XLA's CPU products that contract several axes run at half the speed.
-    gradients = jnp.stack([view.reshape(-1, view.shape[-1]).T @ dy.reshape(-1, cout) for view in views])
+    gradients = jnp.stack([view.reshape(-1, view.shape[-1]).T @ dy.reshape(-1, cout) for view in seen])
     return gradients.reshape(kh, kw, kt, cin, cout).transpose(2, 0, 1, 3, 4)
 
 

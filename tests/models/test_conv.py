@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from jax import lax
 
+from acx_jax.models import conv_cpu
 from acx_jax.models.batch_norm import BatchNorm
 from acx_jax.models.conv import Conv3D, conv3d, same_padding
 from acx_jax.models.i3d import max_pool
@@ -127,3 +128,27 @@ def test_max_pool_is_flax_pooling(window, strides) -> None:
     # The draws hold no ties, so the gradient is unique.
     expected = jax.grad(lambda x: jnp.sum(pool(x) * weights))(x)
     np.testing.assert_allclose(jax.grad(lambda x: jnp.sum(ours(x) * weights))(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("frames", "window", "padding"), [(4, (1, 3, 3), "SAME"), (2, (3, 3, 3), ((1, 1), (0, 2), (1, 0))), (5, (3, 3, 3), "SAME")])
+def test_winograds_filtering_is_the_convolution(monkeypatch, frames, window, padding) -> None:
+    monkeypatch.setattr(conv_cpu, "WINOGRAD_POSITIONS", 1)
+    monkeypatch.setattr(conv_cpu, "WINOGRAD_VALUES", 2**16)  # in groups, too
+    x, kernel = normal(0, 4, frames, 9, 10, 48), normal(1, *window, 48, 50)
+    assert conv_cpu.winograd_pays(x, 50, 90)
+    dy = normal(2, *reference(x, kernel, (1, 1, 1), padding).shape)
+    (y, pull), expected = (jax.vjp(lambda x: f(x, kernel, (1, 1, 1), padding), x) for f in (jax.jit(conv3d, static_argnums=(2, 3)), reference))
+    for ours, theirs in zip((y, *pull(dy)), (expected[0], *expected[1](dy)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(("frames", "stride", "padding"), [(1, 1, (1, 1)), (2, 1, (1, 1)), (2, 2, (1, 1)), (2, 1, (3, 2)), (3, 2, (0, 0))])
+def test_short_clips_leave_out_taps_that_see_padding_alone(frames, stride, padding) -> None:
+    x, kernel, padding = normal(0, 2, frames, 5, 5, 3), normal(1, 3, 1, 1, 3, 4), (padding, (0, 0), (0, 0))
+    expected = reference(x, kernel, (stride, 1, 1), padding)
+    np.testing.assert_allclose(conv3d(x, kernel, (stride, 1, 1), padding), expected, atol=1e-5)
+
+
+def test_a_stride_may_become_channels() -> None:
+    x, kernel, strides, padding = normal(0, 2, 3, 12, 13, 3), normal(1, 2, 7, 5, 3, 4), (1, 2, 2), ((0, 1), (3, 3), (2, 1))
+    np.testing.assert_allclose(conv3d(x, kernel, strides, padding), reference(x, kernel, strides, padding), atol=1e-4)
