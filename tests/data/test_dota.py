@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import grey_frames, write_frames, write_video
 
+from acx_jax.config import from_flat
 from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, Segment
+from acx_jax.data import prepared
 from acx_jax.data.builders.dota import list_dota
 from acx_jax.data.builders.dota_annotations import read_annotations, read_splits
 from acx_jax.data.builders.listing import fingerprint
@@ -20,6 +23,9 @@ from acx_jax.data.decode import DecodeError, frames
 from acx_jax.data.splits import assign_splits
 from acx_jax.data.windows import window_count
 from acx_jax.errors import UsageError
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import prepare
+from acx_jax.stages.job import Job
 
 NOT_PUBLISHED = ("W6YrlYyWguc", "ezY7QrSWeWw")  # source ids that the published list lacks
 RECORD = {"video_start": 11, "video_end": 50, "anomaly_start": 12, "anomaly_end": 20, "anomaly_class": "ego: turning",
@@ -240,3 +246,24 @@ def test_every_video_is_used_or_named_with_a_reason(tmp_path_factory, kinds: lis
     assert all(name in said for name in names if name not in used)
     assert said.count("videos/") == kinds.count("both")
     assert listing.videos_listed == sum(kind != "unlisted" for kind in kinds)
+
+
+def test_frames_and_raw_videos_are_prepared(tmp_path: Path) -> None:
+    root = write_metadata(tmp_path / "in", {"a_000011": RECORD | {"video_start": 11}, "b_000001": RECORD | {"subset": "val"},
+                                            "c_000001": RECORD})
+    write_video(root / "videos" / "a.mp4", grey_frames(180, (48, 32), step=1), rate=30)
+    write_frames(root / "frames" / "b_000001", grey_frames(15, (48, 32)), suffix=".jpg")  # too few for its anomaly
+    values = {"data.builder": "dota", "data.root": str(root), "data.fps": 10.0, "data.short_side": 32, "encoder.crop": 32,
+              "data.max_bad_share": 0.5}
+    out, said = tmp_path / "out", io.StringIO()
+    out.mkdir()
+    prepare.run(Job(from_flat(values), out, out, RunLog(terminal=said)))
+    stored, coverage = prepared.load(out)
+    assert [(s.segment.video, s.segment.label, s.frames, s.segment.split) for s in stored] == [
+        ("a_000011", NORMAL, 12, "adapt"), ("b_000001", NORMAL, 12, "evaluate")]
+    first = prepared.open_records(out, "adapt")[0]["frames"]
+    assert np.abs(first.mean(axis=(1, 2, 3)) - 3 * np.arange(10, 22)).max() < 3  # frame 10 at 10 a second is frame 30 of the file
+    assert (coverage.videos_listed, coverage.videos_used) == (3, 2) and "1 of 3 listed videos are missing" in " ".join(coverage.notes)
+    reasons = {item: reason for item, reason in coverage.skipped}
+    assert reasons["abnormal segment 12..19 of b_000001"] == "it ends beyond the video's last frame, 14"
+    assert "it is not there" in reasons["c_000001"]
