@@ -9,8 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from acx_jax.errors import UsageError, WorkError
+
+if TYPE_CHECKING:
+    from acx_jax.models.weight_match import Found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +56,7 @@ def _arch(asked: str | None, known: str, source: Path) -> str:
     return asked or known
 
 
-def _summary(found, source: str, digest: str) -> dict:
+def _summary(found: Found, source: str, digest: str) -> dict[str, Any]:
     return {
         "arch": found.arch, "source": source, "digest": digest, "names": found.style, "under": found.prefix,
         "entries": len(found.mapped), "numbers": sum(value.size for value in found.variables.values()), "classes": found.classes,
@@ -60,7 +64,7 @@ def _summary(found, source: str, digest: str) -> dict:
     }
 
 
-def _words(summary: dict) -> dict[str, str]:
+def _words(summary: dict[str, Any]) -> dict[str, str]:
     under = f", under {summary['under']}" if summary["under"] else ""
     left = summary["left_over"]
     return {

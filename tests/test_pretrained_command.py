@@ -126,6 +126,17 @@ def test_a_path_is_remembered_whole(file: Path, tmp_path: Path, monkeypatch) -> 
         wanted_config(parse([*given, "--config.encoder.weights=imagenet"]))
 
 
+def test_wrong_weights_are_known_before_any_work(file: Path) -> None:
+    config = default_config()
+    config.encoder.arch, config.encoder.weights = "r3d_18", str(file)
+    with pytest.raises(UsageError, match="looks like r2plus1d_tiny"):
+        encoder.check_weights(config)
+    config.encoder.arch = ARCH
+    encoder.check_weights(config)
+    config.encoder.weights = "random"
+    encoder.check_weights(config)
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--from", "none.pth", "--arch", ARCH), "none.pth: no such file"),
     (("--from", "w.safetensors"), "--arch is missing"),

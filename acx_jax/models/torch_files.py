@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from acx_jax.models import array_pickles
+
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_HEAD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 STORAGES = {
@@ -21,9 +23,6 @@ STORAGES = {
     "BFloat16Storage": np.dtype(jnp.bfloat16), "LongStorage": np.dtype("<i8"), "IntStorage": np.dtype("<i4"),
     "ShortStorage": np.dtype("<i2"), "CharStorage": np.dtype("i1"), "ByteStorage": np.dtype("u1"), "BoolStorage": np.dtype("?"),
 }
-ARRAY_NAMES = frozenset({"_reconstruct", "scalar"})
-NUMPY_NAMES = frozenset({"ndarray", "dtype"})
-ARRAY_MODULES = frozenset({"numpy.core.multiarray", "numpy._core.multiarray"})
 
 
 class WeightsError(ValueError):
@@ -79,6 +78,7 @@ def _allowed() -> dict[str, Any]:
         "collections.OrderedDict": OrderedDict,
         "builtins.set": set, "__builtin__.set": set,
         "argparse.Namespace": type("Namespace", (), {}),  # the published adapted checkpoints keep their flags in one
+        "__builtin__.bytes": lambda: b"",  # how old pickles write no bytes
         "torch.Size": tuple,
         "torch.device": lambda *_: None,
         "torch._utils._rebuild_tensor": lambda *parts: _rebuild_tensor(*parts),
@@ -86,6 +86,7 @@ def _allowed() -> dict[str, Any]:
         "torch._utils._rebuild_parameter": lambda data, *_: data,
         "_codecs.encode": lambda text, encoding: _latin1(text, encoding),
         **{f"torch.{name}": dtype for name, dtype in STORAGES.items()},
+        **array_pickles.NAMES,
     }
 
 
@@ -100,8 +101,6 @@ class WeightUnpickler(pickle.Unpickler):
         self._storage, self._names = storage, _allowed()
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module in ARRAY_MODULES and name in ARRAY_NAMES) or (module == "numpy" and name in NUMPY_NAMES):
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)  # NumPy 2 moved what older pickles name
         if f"{module}.{name}" in self._names:
             return self._names[f"{module}.{name}"]
         raise WeightsError(f"the file asks for {module}.{name}; only arrays, tensors and containers of them are allowed "

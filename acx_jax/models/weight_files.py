@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from acx_jax.models.array_pickles import PickledArray
 from acx_jax.models.torch_files import LEGACY_HEAD, LazyTensor, WeightsError, WeightUnpickler, read_legacy, read_zip
 
 Entries = dict[str, Any]  # name -> what np.asarray makes an array of, with .shape and .dtype
@@ -74,6 +75,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def flatten(tree: Any, prefix: str = "") -> Entries:
     """Arrays of nested dictionaries by their joined names; what is no array is left out."""
+    if isinstance(tree, PickledArray):
+        tree = tree.value
     if isinstance(tree, (np.ndarray, LazyTensor, _LazySlice)):
         return {prefix: tree} if prefix else {}
     if not isinstance(tree, Mapping):

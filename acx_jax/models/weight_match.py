@@ -1,4 +1,5 @@
 """Finds a network's weights among the entries of a file, checks every one, and turns them into Flax variables."""
+import re
 from collections import Counter
 from collections.abc import Mapping
 from math import prod
@@ -104,6 +105,25 @@ def _other_arch(entries: Mapping[str, Any], arch: str) -> str:
     return f"; it looks like {other}" if scores[other] else f"; it looks like none of {', '.join(ARCHS)}"
 
 
+def check_place(entries: Mapping[str, Any], arch: str, source: str) -> Place:
+    """Where the weights of `arch` lie among a file's entries; looks at names and shapes alone.
+
+    Raises:
+      WeightsError: an entry is missing or of another shape; the message names it, and the network that the file looks like.
+    """
+    place = _locate(entries, arch)
+    missing = [name for name in place.names.values() if name not in entries]
+    if missing:
+        beside = {name for name in entries if name.startswith(place.prefix)} - set(place.names.values())
+        raise WeightsError(f"{source}: {len(missing)} of the {len(place.names)} entries of {arch} are missing: {_some(missing)}"
+                           + (f"; left over are {len(beside)}: {_some(beside)}" if beside else "") + _other_arch(entries, arch))
+    for path, name in place.names.items():
+        if not _fits(place, path, entries[name]):
+            raise WeightsError(f"{source}: entry {name} has shape {tuple(entries[name].shape)}, needed is {place.file_shape(path)}"
+                               + _other_arch(entries, arch))
+    return place
+
+
 def find_weights(entries: Mapping[str, Any], arch: str, source: str) -> Found:
     """The weights of a network among a file's entries.
 
@@ -112,28 +132,23 @@ def find_weights(entries: Mapping[str, Any], arch: str, source: str) -> Found:
       arch: a name in `ENCODERS`, or "context_head".
       source: file or what else the entries come from, for messages.
     Raises:
-      WeightsError: an entry is missing, of another shape, no array of floats or not finite; the message names it.
+      WeightsError: as `check_place`, or an entry is no array of floats or not finite; the message names it.
     """
-    place = _locate(entries, arch)
-    missing = [name for name in place.names.values() if name not in entries]
+    place = check_place(entries, arch, source)
     beside = {name for name in entries if name.startswith(place.prefix)} - set(place.names.values())
-    left_over = {name for name in beside if not _is_neutral(name, entries, source)}
-    if missing:
-        raise WeightsError(f"{source}: {len(missing)} of the {len(place.names)} entries of {arch} are missing: {_some(missing)}"
-                           + (f"; left over are {len(left_over)}: {_some(left_over)}" if left_over else "")
-                           + _other_arch(entries, arch))
-    for path, name in place.names.items():
-        if not _fits(place, path, entries[name]):
-            raise WeightsError(f"{source}: entry {name} has shape {tuple(entries[name].shape)}, needed is {place.file_shape(path)}"
-                               + _other_arch(entries, arch))
+    left_over = sorted(name for name in beside if not _is_neutral(name, entries, source))
+    elsewhere = Counter(re.split(r"[/.]", name)[0] for name in entries if not name.startswith(place.prefix))
     variables = {path: _value(entries[name], place, path, source) for path, name in place.names.items()}
     if arch == CONTEXT_HEAD:
         variables = _without_neutral_scales(variables)
-    others = Counter(name.split("/")[0].split(".")[0] for name in entries if not name.startswith(place.prefix))
-    classes = 0 if arch == CONTEXT_HEAD else sum(variables[path].size for path in classifier(arch, 1)
-                                                 if path in variables and path.endswith("bias"))
-    return Found(arch, variables, place.style.title, place.prefix, tuple(place.names.values()), tuple(sorted(left_over)),
-                 dict(others), classes)
+    return Found(arch, variables, place.style.title, place.prefix, tuple(place.names.values()), tuple(left_over), dict(elsewhere),
+                 _classes(arch, place.shapes))
+
+
+def _classes(arch: str, shapes: Mapping[str, Shape]) -> int:
+    """Of an encoder's classifier, 0 without one."""
+    layers = {} if arch == CONTEXT_HEAD else classifier(arch, 1)
+    return sum(shapes[path][0] for path in layers if path in shapes and path.endswith("bias"))
 
 
 def _is_neutral(name: str, entries: Mapping[str, Any], source: str) -> bool:

@@ -25,6 +25,12 @@ def inputs(config: ConfigDict) -> dict[str, Any]:
     return {"weights": None if path in pretrained.WEIGHTS else weights.digest(Path(path))}
 
 
+def check_weights(config: ConfigDict) -> None:
+    """Raises UsageError when the config names a path whose weights are not those of its encoder."""
+    if config.encoder.weights not in pretrained.WEIGHTS:
+        weights.check(Path(config.encoder.weights), config.encoder.arch)
+
+
 def compute_dtype(config: ConfigDict) -> Any:
     """The number format that the encoder computes in."""
     return jnp.dtype(config.encoder.dtype)

@@ -45,6 +45,8 @@ def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLo
     """Runs what `goal` (a stage, or "all") needs and is not up to date, in order."""
     wanted = _with_needs(goal)
     stamps: dict[str, Any] = {}
+    if wanted & {"adapt", "embed"}:
+        encoder.check_weights(config)  # wrong weights are better known before hours of decoding
     for name in [name for name in STAGES if name in wanted]:
         stamps[name] = _stamp(name, config, stamps)
         _bring_stage(name, stamps[name], config=config, workdir=workdir, log=log)

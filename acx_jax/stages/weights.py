@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors.numpy import save
 
@@ -17,11 +18,12 @@ from acx_jax.errors import UsageError, WorkError
 from acx_jax.models.encoders import ENCODERS, check_clip_shape
 from acx_jax.models.torch_files import WeightsError
 from acx_jax.models.weight_files import Entries, flatten, read_entries
-from acx_jax.models.weight_match import Found, find_weights, to_tree
+from acx_jax.models.weight_match import Found, check_place, find_weights, to_tree
 from acx_jax.models.weight_names import to_torch
 from acx_jax.runtime.checkpoints import is_variables, load_arrays
 from acx_jax.runtime.files import replacing, write_json
 
+T = TypeVar("T")
 WEIGHTS, SUMMARY = "weights.safetensors", "weights.json"
 
 
@@ -30,9 +32,18 @@ def read(path: Path, arch: str) -> Found:
 
     Raises UsageError naming file and entry when there are none, or not those of `arch`.
     """
+    return _judged(find_weights, path, arch)
+
+
+def check(path: Path, arch: str) -> None:
+    """Raises as `read` for all that names and shapes tell: quick, for a look before long work."""
+    _judged(check_place, path, arch)
+
+
+def _judged(judge: Callable[[Entries, str, str], T], path: Path, arch: str) -> T:
     place = _place(path)
     try:
-        return find_weights(_entries(place), arch, str(place))
+        return judge(_entries(place), arch, str(place))
     except WeightsError as error:
         raise UsageError(str(error)) from None
 

@@ -36,6 +36,24 @@ def test_a_pickle_of_arrays_comes_back_by_path(tmp_path: Path) -> None:
     np.testing.assert_array_equal(entries["params/a/b"], ARRAY)
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("array", [ARRAY, ARRAY.T, ARRAY.astype(">f8"), ARRAY[:, ::2], np.asarray(3, np.float32), np.zeros((0, 3), np.int32)])
+def test_arrays_of_every_layout_and_pickle_come_back(tmp_path: Path, array: np.ndarray, protocol: int) -> None:
+    (tmp_path / "w.ckpt").write_bytes(pickle.dumps({"a": array, "scalar": np.float64(2), "text": np.array(["x"])}, protocol))
+    entries = read_entries(tmp_path / "w.ckpt")
+    assert list(entries) == ["a"] and entries["a"].dtype == array.dtype
+    np.testing.assert_array_equal(entries["a"], array)
+
+
+def test_a_pickle_cannot_make_numbers_pointers(tmp_path: Path) -> None:
+    """The state of a numpy type has flags: those of an object array would make its bytes addresses."""
+    content = pickle.dumps({"a": np.ones(3)}, 2)
+    assert b"f8" in content
+    (tmp_path / "w.ckpt").write_bytes(content.replace(b"f8", b"O8"))
+    with pytest.raises(WeightsError, match="holds no named arrays"):
+        read_entries(tmp_path / "w.ckpt")
+
+
 def test_npz_and_safetensors_come_back(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", **{"layer.weight": ARRAY})
     save_file({"layer.weight": ARRAY, "half": np.asarray(ARRAY, jnp.bfloat16)}, tmp_path / "w.safetensors")
