@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Skipped
 from acx_jax.data.builders import table
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files, natural_key
+from acx_jax.data.builders.tree import hidden, media_below
+from acx_jax.data.decode import VIDEO_SUFFIXES, image_files, natural_key
 from acx_jax.errors import UsageError
 
 TABLE = "segments.csv"
 FRAMES = "frames"  # a subfolder that videos named in the table may lie in
-_NO_MEDIA = frozenset(("thumbs.db", "desktop.ini"))
 _EXPECTED = (f"expected {TABLE} with the columns {','.join(table.REQUIRED)}, or subfolders {LABELS[NORMAL]}/ and "
              f"{LABELS[ABNORMAL]}/ with a video file or a folder of images for each segment")
 
@@ -38,7 +37,7 @@ def list_folder(root: Path) -> Listing:
 def _entries(folder: Path) -> list[Path]:
     """What a folder holds, without hidden files, in natural order."""
     try:
-        entries = [entry for entry in folder.iterdir() if not _hidden(entry.name)]
+        entries = [entry for entry in folder.iterdir() if not hidden(entry.name)]
     except FileNotFoundError:
         raise UsageError(f"data root {folder} does not exist: name your folder with --config.data.root=FOLDER") from None
     except NotADirectoryError:
@@ -104,18 +103,9 @@ def _extra_columns(extra: Sequence[str]) -> Iterator[str]:
 def _unlisted(root: Path, used: Iterable[Path]) -> Iterator[str]:
     """Notes how many videos on disk the table does not name."""
     listed = set(used)
-    others = [path for path in _videos_below(root) if path not in listed]
+    others = [one.path for one in media_below(root) if one.path not in listed]
     if others:
         yield f"{len(others)} videos on disk are not in {TABLE}, e.g. {min(others).relative_to(root)}"
-
-
-def _videos_below(root: Path) -> Iterator[Path]:
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not _hidden(name)]
-        shown = [name for name in files if not _hidden(name)]
-        yield from (Path(folder, name) for name in shown if Path(name).suffix.lower() in VIDEO_SUFFIXES)
-        if Path(folder) != root and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in shown):
-            yield Path(folder)
 
 
 def _list_classes(root: Path, classes: dict[str, Path]) -> Listing:
@@ -155,7 +145,3 @@ def _no_class(classes: dict[str, Path]) -> Iterator[str]:
 def _no_videos(root: Path, others: Sequence[Path]) -> Iterator[str]:
     if others:
         yield f"{len(others)} files that are no videos are ignored, e.g. {others[0].relative_to(root)}"
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _NO_MEDIA
