@@ -52,6 +52,16 @@ class BatchNorm(nn.Module):
         return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(self.dtype)
 
 
+class Folded(nn.Module):
+    """In the place of a norm that is folded into the convolution before it: gives back what it gets."""
+
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        """[...] -> the same. Raises ValueError in training, where a norm follows the batch."""
+        if train:
+            raise ValueError("a network with folded norms cannot be trained")
+        return x
+
+
 def batch_statistics(x: Array, axis_name: str | None = None) -> tuple[Array, Array, Array]:
     """Mean [C], biased variance [C] and count [] of values per channel of `x` [..., C], shared over `axis_name`."""
     values = x.reshape(-1, x.shape[-1]).astype(jnp.float32)

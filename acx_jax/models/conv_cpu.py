@@ -22,9 +22,9 @@ ONES: Size = (1, 1, 1)
 NAMES = ("NHWC", "HWIO", "NHWC")
 # Up to this many output positions a frame, stacking all taps costs less than a 2-D convolution gains.
 SMALL_FRAME = 64
+# From this many input channels, a convolution with a stride in space is fastest as one product for each tap.
+MANY_CHANNELS = 32
 # Winograd's transforms cost memory traffic: of the kernel, shared by all positions, and of each position, shared by the channels.
-# Channels of a cell of stride x stride positions: few enough that a convolution without a stride is faster.
-FEW_CHANNELS = 16
 WINOGRAD_POSITIONS, WINOGRAD_CHANNELS = 1024, 24
 # Values that Winograd's transforms may hold at once; more clips than that go one group after the other.
 WINOGRAD_VALUES = 2**27
@@ -38,11 +38,12 @@ def convolve(x: Array, kernel: Array, strides: Size, padding: Padding) -> Array:
     if window == (1, 1):
         x = pad(x, (NONE, *padding[1:]))[:, :, :: strides[1], :: strides[2]]
         return over_time(x, kernel[:, 0, 0], strides[0], padding[0])
-    if strides[1] == strides[2] > 1 and x.shape[4] * strides[1] ** 2 <= FEW_CHANNELS:
-        return convolve(*space_to_channels(x, kernel, strides, padding))
     if window == (3, 3) and strides[1:] == (1, 1) and winograd_pays(x, cout, height * width):
         return in_groups(partial(winograd, kernel=kernel, stride=strides[0], padding=padding), x, cout)
-    if height * width <= SMALL_FRAME:
+    if strides[1:] != (1, 1) and x.shape[4] >= MANY_CHANNELS:
+        taps = kernel.reshape(-1, *kernel.shape[3:])
+        return sum(one @ taps[i] for i, one in enumerate(views(pad(x, padding), kernel.shape[:3], strides)))
+    if height * width <= SMALL_FRAME or (strides[1:] != (1, 1) and kernel.shape[0] > 1):
         columns = stack_taps(pad(x, (NONE, *padding[1:])), (1, *window), (1, *strides[1:]))
         return over_time(columns, kernel.reshape(kernel.shape[0], -1, cout), strides[0], padding[0])
     return over_frames(x, kernel, strides, padding)
@@ -123,19 +124,6 @@ def over_frames(x: Array, kernel: Array, strides: Size, padding: Padding) -> Arr
     y = sum(lax.conv_general_dilated(one, kernel[i], strides[1:], "VALID", dimension_numbers=NAMES)
             for i, one in enumerate(frames))
     return y.reshape(x.shape[0], *size, cout)
-
-
-def space_to_channels(x: Array, kernel: Array, strides: Size, padding: Padding) -> tuple[Array, Array, Size, Padding]:
-    """The same convolution with no stride in space: of cells of stride x stride positions, stacked in the channels."""
-    stride, (kt, _, _, cin, cout) = strides[1], kernel.shape
-    size = output_size(x.shape[1:4], kernel.shape[:3], strides, padding)[1:]
-    window = [-(-k // stride) for k in kernel.shape[1:3]]
-    kernel = jnp.pad(kernel, ((0, 0), *((0, n * stride - k) for n, k in zip(window, kernel.shape[1:3], strict=True)), (0, 0), (0, 0)))
-    kernel = kernel.reshape(kt, window[0], stride, window[1], stride, cin, cout).transpose(0, 1, 3, 2, 4, 5, 6)
-    cells = [n + k - 1 for n, k in zip(size, window, strict=True)]
-    wanted = [(lo, n * stride - lo - m) for (lo, _), n, m in zip(padding[1:], cells, x.shape[2:4], strict=True)]
-    x = pad(x, (NONE, *wanted)).reshape(*x.shape[:2], cells[0], stride, cells[1], stride, cin).transpose(0, 1, 2, 4, 3, 5, 6)
-    return (x.reshape(*x.shape[:4], -1), kernel.reshape(kt, *window, -1, cout), (strides[0], 1, 1), (padding[0], NONE, NONE))
 
 
 def winograd_pays(x: Array, cout: int, positions: int) -> bool:

@@ -1,4 +1,6 @@
 """The clip encoders by name: how each is built, what its input must be like and what it returns."""
+import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -17,25 +19,29 @@ from acx_jax.models.resnet3d import VARIANTS, ResNet3D
 Array = jax.Array
 Variables = dict[str, Any]
 
+# Norm -> the convolution before it, the first that there is.
+NORMS = ((r"norm(\d)$", r"conv\1/temporal"), (r"norm(\d)$", r"conv\1"), (r"_norm$", "/temporal"), (r"_norm$", ""),
+         (r"/norm$", "/spatial"), (r"/norm$", "/conv"))
 FRESH = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
 
 
 class Build(Protocol):
-    """Makes an encoder module computing in `dtype`, with batch statistics shared over `axis_name`."""
+    """Makes an encoder module computing in `dtype`, with batch statistics shared over `axis_name`, or for `folded` variables."""
 
-    def __call__(self, dtype: Any = jnp.float32, axis_name: str | None = None) -> nn.Module: ...
+    def __call__(self, dtype: Any = jnp.float32, axis_name: str | None = None, folded: bool = False) -> nn.Module: ...
 
 
 class EncoderSpec(NamedTuple):
     """An encoder.
 
     Attributes:
-      build: (dtype, axis_name) -> module that maps [B, T, H, W, 3] to [B, feature_dim] float32.
+      build: (dtype, axis_name, folded) -> module that maps [B, T, H, W, 3] to [B, feature_dim] float32.
       feature_dim: P.
       mean, std: of each colour channel (R, G, B) in [0, 1]; the input is (x / 255 - mean) / std.
       min_frames: fewest frames of a clip, the product of the temporal strides.
       min_size: least height and width in pixels, the product of the spatial strides.
       stages: their names from input to output; the names of a stage's parameters begin with its own.
+      eps: of batch normalisation.
     """
 
     build: Build
@@ -45,18 +51,20 @@ class EncoderSpec(NamedTuple):
     min_frames: int
     min_size: int
     stages: tuple[str, ...]
+    eps: float
 
 
 def _resnet(name: str) -> EncoderSpec:
     variant = VARIANTS[name]
     frames = 2 ** sum(kind != "spatial" for kind in variant.kinds[1:])
     kinetics_mean, kinetics_std = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
-    return EncoderSpec(partial(ResNet3D, variant), variant.widths[-1], kinetics_mean, kinetics_std, frames, 16, RESNET_STAGES)
+    return EncoderSpec(partial(ResNet3D, variant), variant.widths[-1], kinetics_mean, kinetics_std, frames, 16, RESNET_STAGES,
+                       variant.eps)
 
 
 ENCODERS: dict[str, EncoderSpec] = {
     **{name: _resnet(name) for name in VARIANTS},
-    "i3d": EncoderSpec(partial(I3D, None), 1024, (0.5,) * 3, (0.5,) * 3, 8, 32, tuple(I3D_STAGES)),
+    "i3d": EncoderSpec(partial(I3D, None), 1024, (0.5,) * 3, (0.5,) * 3, 8, 32, tuple(I3D_STAGES), 1e-3),
 }
 
 
@@ -70,6 +78,36 @@ def normalise(spec: EncoderSpec, clips: Array) -> Array:
     """(x / 255 - mean) / std of `clips` [..., 3] uint8 in RGB -> [..., 3] float32."""
     mean, std = jnp.asarray(spec.mean, jnp.float32), jnp.asarray(spec.std, jnp.float32)
     return (clips.astype(jnp.float32) / 255.0 - mean) / std
+
+
+def folded(spec: EncoderSpec, variables: Variables) -> Variables:
+    """What `spec.build(folded=True)` takes: each norm made part of the convolution before it, for inference alone.
+
+    With factor = scale / sqrt(var + eps), (k * x - mean) factor + bias = (k factor) * x + (bias - mean factor).
+
+    Args:
+      spec: of the encoder.
+      variables: {"params": ..., "batch_stats": ...} of it.
+    Returns:
+      {"params": ...}: the convolutions with their biases; a classifier as it was.
+    """
+    params = traverse_util.flatten_dict(dict(variables["params"]), sep="/")
+    statistics = traverse_util.flatten_dict(dict(variables["batch_stats"]), sep="/")
+    for norm in [name.removesuffix("/mean") for name in statistics if name.endswith("/mean")]:
+        factor = params.pop(f"{norm}/scale", 1.0) / jnp.sqrt(statistics[f"{norm}/var"] + spec.eps)
+        convolution = _before(norm, params)
+        params[f"{convolution}/kernel"] = params[f"{convolution}/kernel"] * factor
+        params[f"{convolution}/bias"] = params.pop(f"{norm}/bias") - statistics[f"{norm}/mean"] * factor
+    return {"params": traverse_util.unflatten_dict(params, sep="/")}
+
+
+def _before(norm: str, params: Mapping[str, Array]) -> str:
+    """The convolution whose result a norm takes."""
+    for pattern, convolution in NORMS:
+        name = re.sub(pattern, convolution, norm)
+        if name != norm and f"{name}/kernel" in params:
+            return name
+    raise ValueError(f"no convolution belongs to the norm {norm}")
 
 
 def check_clip_shape(spec: EncoderSpec, shape: tuple[int, ...]) -> None:

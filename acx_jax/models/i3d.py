@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from acx_jax.models.batch_norm import BatchNorm
+from acx_jax.models.batch_norm import BatchNorm, Folded
 from acx_jax.models.conv import ONES, Conv3D, Size, same_padding
 
 Array = jax.Array
@@ -88,12 +88,15 @@ class ConvUnit(nn.Module):
     unit: Unit
     dtype: Any
     axis_name: str | None
+    folded: bool
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """[B, T, H, W, Cin] -> [B, T', H', W', channels]."""
         channels, window, stride = self.unit
-        x = Conv3D(channels, (window,) * 3, (stride,) * 3, "SAME", dtype=self.dtype, name="conv")(x)
+        x = Conv3D(channels, (window,) * 3, (stride,) * 3, "SAME", self.folded, self.dtype, name="conv")(x)
+        if self.folded:
+            return nn.relu(Folded()(x, train=train))
         norm = BatchNorm(1e-3, 0.9, use_scale=False, unbiased=False, axis_name=self.axis_name, dtype=self.dtype, name="norm")
         return nn.relu(norm(x, train=train))
 
@@ -104,11 +107,12 @@ class MixedBlock(nn.Module):
     mixed: Mixed
     dtype: Any
     axis_name: str | None
+    folded: bool
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """[B, T, H, W, Cin] -> [B, T, H, W, sum of the branches' channels]."""
-        unit = partial(ConvUnit, dtype=self.dtype, axis_name=self.axis_name)
+        unit = partial(ConvUnit, dtype=self.dtype, axis_name=self.axis_name, folded=self.folded)
         outputs = [unit(Unit(self.mixed.single, 1), name="Branch_0_0a_1x1")(x, train=train)]
         for branch, (narrow, wide) in enumerate((self.mixed.first, self.mixed.second), start=1):
             y = unit(Unit(narrow, 1), name=f"Branch_{branch}_0a_1x1")(x, train=train)
@@ -130,6 +134,7 @@ class I3D(nn.Module):
     num_classes: int | None = None
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    folded: bool = False
 
     @nn.compact
     def __call__(self, clips: Array, *, train: bool, stage: str | None = None, frozen: str | None = None) -> Array:
@@ -163,7 +168,7 @@ class I3D(nn.Module):
         if isinstance(step, Pool):
             return max_pool(x, *step)
         make = ConvUnit if isinstance(step, Unit) else MixedBlock
-        return make(step, self.dtype, self.axis_name, name=name)(x, train=train)
+        return make(step, self.dtype, self.axis_name, self.folded, name=name)(x, train=train)
 
     def _classify(self, x: Array) -> Array:
         if any(n < k for n, k in zip(x.shape[1:4], POOLED_WINDOW, strict=True)):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from acx_jax.models.batch_norm import BatchNorm
+from acx_jax.models.batch_norm import BatchNorm, Folded
 from acx_jax.models.conv import Conv3D, Size
 
 Array = jax.Array
@@ -133,6 +133,7 @@ class ResNet3D(nn.Module):
     variant: Variant
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    folded: bool = False
 
     @nn.compact
     def __call__(self, clips: Array, *, train: bool, stage: str | None = None, frozen: str | None = None) -> Array:
@@ -162,6 +163,8 @@ class ResNet3D(nn.Module):
 
     def _parts(self) -> dict[str, Any]:
         variant = self.variant
+        if self.folded:
+            return dict(conv=partial(Conv3D, use_bias=True, dtype=self.dtype), norm=Folded)
         norm = partial(BatchNorm, eps=variant.eps, momentum=variant.momentum, axis_name=self.axis_name, dtype=self.dtype)
         return dict(conv=partial(Conv3D, dtype=self.dtype), norm=norm)
 

@@ -20,7 +20,7 @@ from acx_jax.data.feature_store import FeatureWriter
 from acx_jax.data.feeds import windows_feed
 from acx_jax.data.windows import window_count
 from acx_jax.errors import WorkError
-from acx_jax.models.encoders import ENCODERS, normalise
+from acx_jax.models.encoders import ENCODERS, folded, normalise
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.files import write_json
@@ -80,7 +80,7 @@ def _weights(job: Job) -> dict[str, Any]:
 
 def _encoder(config: ConfigDict) -> Callable[[Any, np.ndarray], jax.Array]:
     spec = ENCODERS[config.encoder.arch]
-    encoder = spec.build(compute_dtype(config), None)
+    encoder = spec.build(compute_dtype(config), folded=True)
 
     def forward(variables: Any, clips: jax.Array) -> jax.Array:
         return encoder.apply(variables, normalise(spec, clips), train=False)
@@ -91,6 +91,7 @@ def _encoder(config: ConfigDict) -> Callable[[Any, np.ndarray], jax.Array]:
 def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list[StoredSegment], offsets: np.ndarray) -> None:
     config, batch = job.config, devices.round_up(job.config.embed.batch)
     provenance = _provenance(config, variables, batch)
+    variables = folded(ENCODERS[config.encoder.arch], variables)
     writer = FeatureWriter(job.out / name, offsets=offsets, dimension=ENCODERS[config.encoder.arch].feature_dim, provenance=provenance)
     feed = windows_feed(job.workdir / "prepare", segments, "evaluate", crop=config.encoder.crop, batch=batch,
                         length=config.data.clip_frames, stride=config.data.clip_stride, start_batch=-(-writer.done // batch))

@@ -149,6 +149,7 @@ def test_short_clips_leave_out_taps_that_see_padding_alone(frames, stride, paddi
     np.testing.assert_allclose(conv3d(x, kernel, (stride, 1, 1), padding), expected, atol=1e-5)
 
 
-def test_a_stride_may_become_channels() -> None:
-    x, kernel, strides, padding = normal(0, 2, 3, 12, 13, 3), normal(1, 2, 7, 5, 3, 4), (1, 2, 2), ((0, 1), (3, 3), (2, 1))
+@pytest.mark.parametrize("channels", [3, 40])
+def test_strides_in_space_at_many_channels_and_few(channels) -> None:
+    x, kernel, strides, padding = normal(0, 2, 3, 18, 19, channels), normal(1, 2, 3, 5, channels, 4), (2, 2, 2), ((0, 1), (3, 3), (2, 1))
     np.testing.assert_allclose(conv3d(x, kernel, strides, padding), reference(x, kernel, strides, padding), atol=1e-4)

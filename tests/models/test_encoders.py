@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acx_jax.models.encoders import ENCODERS, check_clip_shape, init_variables, normalise, trainable, variable_shapes
+from acx_jax.benchmark.suites.embed import varied
+from acx_jax.models.encoders import ENCODERS, check_clip_shape, folded, init_variables, normalise, trainable, variable_shapes
 from acx_jax.models.resnet3d import middle_planes
 
 TINY = ENCODERS["r2plus1d_tiny"]
@@ -137,3 +138,25 @@ def test_frozen_stages_keep_their_statistics_and_get_no_gradient(tiny: dict) -> 
         moved = any((leaf != 0).any() for leaf in jax.tree.leaves(gradient[name]))
         updated = any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (statistics[name], tiny["batch_stats"][name]))))
         assert moved == updated == name.startswith(("layer3", "layer4"))
+
+
+@pytest.mark.parametrize("name", ["r2plus1d_tiny", pytest.param("r3d_18", marks=pytest.mark.slow), pytest.param("i3d", marks=pytest.mark.slow)])
+def test_folded_norms_change_nothing(name: str, quick_compiler) -> None:
+    spec, x = ENCODERS[name], np.random.default_rng(0).standard_normal((1, 8, 32, 32, 3)).astype(np.float32)
+    variables = varied(init_variables(spec, jax.random.key(0), x.shape))
+    plain = jax.jit(lambda v: spec.build().apply(v, x, train=False))(variables)
+    merged = folded(spec, variables)
+    quick = jax.jit(lambda v: spec.build(folded=True).apply(v, x, train=False))(merged)
+    np.testing.assert_allclose(quick, plain, atol=1e-5 * float(jnp.abs(plain).max()))
+    assert float(jnp.abs(plain).max()) > 0.01 and "norm" not in str(jax.tree.structure(merged))
+    with pytest.raises(ValueError, match="cannot be trained"):
+        spec.build(folded=True).apply(merged, x, train=True)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_norm_finds_its_convolution(name: str) -> None:
+    spec = ENCODERS[name]
+    variables = variable_shapes(spec, (1, 8, 32, 32, 3))
+    merged = jax.eval_shape(lambda v: folded(spec, v), variables)
+    asked = jax.eval_shape(lambda x: spec.build(folded=True).init(jax.random.key(0), x, train=False), jnp.zeros((1, 8, 32, 32, 3)))
+    assert jax.tree.map(lambda leaf: leaf.shape, merged) == jax.tree.map(lambda leaf: leaf.shape, dict(asked))

@@ -18,7 +18,7 @@ from acx_jax.benchmark.outcome import OURS, Outcome, Row
 from acx_jax.benchmark.timing import Program, call, interleave
 from acx_jax.errors import UsageError
 from acx_jax.models.conv import Conv3D
-from acx_jax.models.encoders import ENCODERS, EncoderSpec, check_clip_shape, init_variables
+from acx_jax.models.encoders import ENCODERS, EncoderSpec, check_clip_shape, folded, init_variables
 
 SUMMARY = "Forward pass of the encoders over a batch of clips, evaluation mode, the same random weights in all programs."
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -102,8 +102,8 @@ def _measure(name: str, variables: Any, clips: np.ndarray, dtype: str, options: 
 
 def ours(spec: EncoderSpec, variables: Any, clips: np.ndarray, dtype: Any) -> Program:
     """The encoder as acx_jax runs it, on clips that lie on the device already."""
-    forward = jax.jit(partial(spec.build(dtype).apply, train=False))
-    variables, clips = jax.device_put((variables, clips))
+    forward = jax.jit(partial(spec.build(dtype, folded=True).apply, train=False))
+    variables, clips = jax.device_put((folded(spec, variables), clips))
     return lambda: forward(variables, clips)
 
 
