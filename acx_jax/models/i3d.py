@@ -129,6 +129,9 @@ class I3D(nn.Module):
       num_classes: classes of the stage `LOGITS`; None leaves the classifier out.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: mapped axis over which batch statistics are shared, or None.
+
+    Beside its result an application can give the features after every stage, as `after_<stage>` and `after_pool` of the collection
+    `intermediates`, where that is mutable.
     """
 
     num_classes: int | None = None
@@ -158,11 +161,12 @@ class I3D(nn.Module):
             x = self._step(x, name, step, training)
             if frozen == name:
                 x, training = lax.stop_gradient(x), train
+            self.sow("intermediates", f"after_{name}", x)
             if stage == name:
                 return x
-        if stage == LOGITS:
-            return self._classify(x)
-        return x.astype(jnp.float32).mean((1, 2, 3))
+        pooled = x.astype(jnp.float32).mean((1, 2, 3))
+        self.sow("intermediates", "after_pool", pooled)
+        return self._classify(x) if stage == LOGITS else pooled
 
     def _step(self, x: Array, name: str, step: Unit | Pool | Mixed, train: bool) -> Array:
         if isinstance(step, Pool):

@@ -14,6 +14,7 @@ from jax import lax
 
 from acx_jax.models.batch_norm import BatchNorm, Folded
 from acx_jax.models.conv import Conv3D, Size
+from acx_jax.models.i3d import LOGITS
 
 Array = jax.Array
 Kind = Literal["factored", "full", "spatial"]
@@ -51,6 +52,27 @@ VARIANTS = {
     "r3d_18": Variant((2, 2, 2, 2), WIDTHS, "full", ("full",) * 4),
     "mc3_18": Variant((2, 2, 2, 2), WIDTHS, "full", ("full", "spatial", "spatial", "spatial")),
 }
+
+
+class Form(NamedTuple):
+    """A published set of weights of one variant: what it was trained on, frames of its clips, classes of its classifier."""
+
+    variant: str
+    data: str
+    frames: int
+    classes: int
+
+
+# The forms of one variant differ in nothing but the classifier and the length of clips they were trained on.
+FORMS = (
+    Form("r2plus1d_34", "IG65M", 8, 487),
+    Form("r2plus1d_34", "IG65M", 32, 359),
+    Form("r2plus1d_34", "IG65M, then Kinetics-400", 8, 400),
+    Form("r2plus1d_34", "IG65M, then Kinetics-400", 32, 400),
+    Form("r2plus1d_18", "Kinetics-400", 16, 400),
+    Form("r3d_18", "Kinetics-400", 16, 400),
+    Form("mc3_18", "Kinetics-400", 16, 400),
+)
 
 
 def middle_planes(cin: int, cout: int) -> int:
@@ -128,12 +150,17 @@ class ResNet3D(nn.Module):
       variant: which.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: mapped axis over which batch statistics are shared, or None.
+      num_classes: classes of the stage `LOGITS`; None leaves the classifier out.
+
+    Beside its result an application can give the features after every stage, as `after_<stage>` and `after_pool` of the collection
+    `intermediates`, where that is mutable.
     """
 
     variant: Variant
     dtype: Any = jnp.float32
     axis_name: str | None = None
     folded: bool = False
+    num_classes: int | None = None
 
     @nn.compact
     def __call__(self, clips: Array, *, train: bool, stage: str | None = None, frozen: str | None = None) -> Array:
@@ -143,23 +170,27 @@ class ResNet3D(nn.Module):
           clips: [B, T, H, W, 3] floating, normalised.
           train: whether batch statistics are the batch's own (and update the collection `batch_stats`).
           frozen: one of `STAGES`: up to it, nothing is trained: no gradient, running statistics; None trains all.
-          stage: one of `STAGES` for the features after it, None for the pooled ones.
+          stage: one of `STAGES` for the features after it, `LOGITS` for the classifier's, None for the pooled ones.
         Returns:
-          [B, P] float32, the mean over time and space; with `stage` [B, T', H', W', C] of `dtype`.
+          [B, P] float32, the mean over time and space; with a stage of `STAGES` [B, T', H', W', C] of `dtype`; with `LOGITS`
+          [B, num_classes] float32.
         Raises:
           ValueError: no such stage.
         """
-        if stage is not None and stage not in STAGES:
-            raise ValueError(f"stage {stage!r} is not one of {STAGES}")
+        if stage is not None and stage not in (*STAGES, *([LOGITS] if self.num_classes else [])):
+            raise ValueError(f"stage {stage!r} is not one of {(*STAGES, LOGITS)}, or there is no classifier")
         training = train and frozen is None
         x = self._stem(clips, training)
         for name, index in zip(STAGES, range(-1, 4), strict=True):
             x = x if index < 0 else self._layer(x, index, training)
             if frozen == name:
                 x, training = lax.stop_gradient(x), train
+            self.sow("intermediates", f"after_{name}", x)
             if stage == name:
                 return x
-        return x.astype(jnp.float32).mean((1, 2, 3))
+        x = x.astype(jnp.float32).mean((1, 2, 3))
+        self.sow("intermediates", "after_pool", x)
+        return nn.Dense(self.num_classes, name="fc")(x) if stage == LOGITS else x
 
     def _parts(self) -> dict[str, Any]:
         variant = self.variant
