@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import traverse_util
 
 from acx_jax.models.i3d import LOGITS
 from acx_jax.models.resnet3d import STAGES, VARIANTS, ResNet3D
 from acx_jax.models.weight_match import find_weights, to_tree
-from acx_jax.models.weight_names import to_torch
 from acx_jax.published.bundle import SEED_FILE, Arrays, Bundle, Check
-from acx_jax.published.measured import Measured, measured
+from acx_jax.published.measured import Measured, measured, torch_entries
 
 SHAPES = "backbone_state_dict_shapes.json"
 ARCHS = ("r2plus1d_34", "r2plus1d_18", "r3d_18", "mc3_18")
@@ -90,11 +87,6 @@ def _square_loss(model: ResNet3D, variables: dict, clips: jax.Array) -> tuple[ja
         return jnp.square(model.apply({**variables, "params": params}, clips, train=False)).mean()
 
     return jax.value_and_grad(loss)(variables["params"])
-
-
-def torch_entries(arch: str, tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The leaves of a tree like a network's variables under PyTorch's names, in its layout."""
-    return to_torch(arch, traverse_util.flatten_dict(dict(tree), sep="/"))
 
 
 CHECKS: dict[str, Check] = {

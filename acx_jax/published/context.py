@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import traverse_util
 
 from acx_jax.contracts import Graphs, Support
 from acx_jax.fewshot.fit import fit_in_order, mean_cross_entropy
-from acx_jax.models.context_names import head_entry, head_params
 from acx_jax.models.context_perception import GROUP_WIDTH, ContextHead
+from acx_jax.models.weight_match import find_weights, to_tree
+from acx_jax.models.weight_names import CONTEXT_HEAD
 from acx_jax.published.bundle import SEED_FILE, Arrays, Bundle, Check
-from acx_jax.published.measured import Measured, measured
+from acx_jax.published.measured import Measured, measured, torch_entries
 
 SHAPES = "mcp_shapes.json"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -41,7 +41,8 @@ def recorded_head(bundle: Bundle, variant: str) -> Recorded:
     way, hidden = shapes["last_layer.weight"]
     head = ContextHead(way=way, hidden=hidden, groups=shapes["backbone1.2.tconvs.2.weight"][0] // GROUP_WIDTH,
                        blocks=1 + any(name.startswith("backbone2.") for name in shapes), **VARIANTS[variant])
-    return Recorded(head, head_params(bundle.parameters(shapes), scaled_paths=head.scaled_paths))
+    used = {name: shape for name, shape in shapes.items() if head.scaled_paths or not name.endswith(".sacle")}  # spelt so there
+    return Recorded(head, to_tree(find_weights(bundle.parameters(used), CONTEXT_HEAD, SHAPES)))
 
 
 def head_outputs(variant: str, bundle: Bundle) -> Iterator[Measured]:
@@ -81,10 +82,8 @@ def _gradients(head: ContextHead, params: Any, arrays: Arrays, counts: list[int]
         if not recorded:
             continue
         gradient = _loss_gradient(head, params, arrays[f"x{n}"], np.ones(arrays[f"x{n}"].shape[:2], bool))
-        ours = traverse_util.flatten_dict(gradient["params"])
-        for name in recorded:
-            path, theirs = head_entry(name.removeprefix(f"grad{n}."), arrays[name])
-            yield name, ours[path], theirs
+        ours = torch_entries(CONTEXT_HEAD, gradient)
+        yield from ((name, ours[name.removeprefix(f"grad{n}.")], arrays[name]) for name in recorded)
 
 
 def pad(graphs: list[np.ndarray]) -> Graphs:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from acx_jax.published import context
+from acx_jax.published import backbones, context, real_frames
 from acx_jax.published.bundle import Check
 
 FAMILIES: dict[str, dict[str, Check]] = {
+    "backbones": backbones.CHECKS,
     "context": context.CHECKS,
+    "i3d": real_frames.CHECKS,
 }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax import traverse_util
+
+from acx_jax.models.weight_names import to_torch
 
 
 class Measured(NamedTuple):
@@ -72,3 +75,8 @@ def _errors(ours: np.ndarray, recorded: np.ndarray) -> tuple[float, float]:
     error = float(np.abs(ours - recorded).max(initial=0.0))
     magnitude = float(np.abs(recorded).max(initial=0.0))
     return error, error / magnitude if magnitude > 0 else (float("inf") if error > 0 else 0.0)
+
+
+def torch_entries(arch: str, tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The leaves of a tree like a network's variables under PyTorch's names and in its layouts, as they are recorded."""
+    return to_torch(arch, traverse_util.flatten_dict(dict(tree), sep="/"))
