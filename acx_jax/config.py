@@ -77,6 +77,8 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
          f"config.data.min_frames is {data.min_frames}, expected at least config.data.clip_frames = {data.clip_frames}"),
         (encoder.crop <= data.short_side,
          f"config.encoder.crop is {encoder.crop}, expected at most config.data.short_side = {data.short_side}"),
+        (data.width == 0 or data.width >= data.short_side,
+         f"config.data.width is {data.width}, expected 0 or at least config.data.short_side = {data.short_side}"),
         ((encoder.weights == "i3d_kinetics400") <= (encoder.arch == "i3d"),
          f"config.encoder.weights is 'i3d_kinetics400', which fits config.encoder.arch='i3d', not {encoder.arch!r}: "
          "choose --config.encoder.weights=random, or the path of weights"),

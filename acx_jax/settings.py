@@ -58,6 +58,8 @@ SCHEMA: dict[str, Setting] = {
     "data.fps": Setting(0.0, *_between(0, 1000), "frames a second to read videos at; 0 keeps each video's own rate"),
     "data.short_side": Setting(128, *_between(16, 2160), "pixels of the shorter side of stored frames"),
     "data.resample": Setting("bilinear", *_one_of("nearest", "bilinear", "bicubic"), "filter that resizes frames"),
+    "data.width": Setting(0, *_between(0, 4096), "width that frames are stretched to, data.short_side being their height; 0 keeps "
+                          "their aspect"),
     "data.clip_frames": Setting(8, *_between(2, 64), "frames of a clip, the encoder's unit"),
     "data.clip_stride": Setting(4, *_between(1, 64), "frames from one clip of a segment to the next"),
     "data.min_frames": Setting(8, *_between(1), "shorter segments are left out; at least data.clip_frames"),

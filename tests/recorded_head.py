@@ -1,20 +1,14 @@
 """The context head with the weights of the recorded runs, which derive from PyTorch's parameter names."""
 
-import zlib
-
 import numpy as np
+
+from acx_jax.published.bundle import named_parameter
 
 BLOCKS = ("backbone1.2", "backbone2.0")
 
 
 def recorded_parameter(name, shape):
-    """The recorded runs' weights, derived from their PyTorch names (see the README beside the recordings)."""
-    draw = np.random.RandomState(zlib.crc32(name.encode()))
-    if name.endswith("bias"):
-        return (0.1 * draw.standard_normal(shape)).astype(np.float32)
-    if len(shape) == 1:
-        return draw.uniform(0.5, 1.5, shape).astype(np.float32)
-    return (np.sqrt(2.0 / np.prod(shape[1:])) * draw.standard_normal(shape)).astype(np.float32)
+    return named_parameter(name, shape, 0)
 
 
 def conv(name, out, inputs, taps, groups):

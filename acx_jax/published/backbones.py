@@ -34,8 +34,9 @@ def backbone(arch: str, bundle: Bundle) -> Iterator[Measured]:
     model, variables = recorded_backbone(bundle, arch)
     for size in sorted(name[2:] for name in arrays if re.fullmatch(r"x_\d+x\d+", name)):
         yield from _evaluation(model, variables, arrays, size)
-    yield from _training(model, arch, variables, arrays)
-    yield from _gradients(model, arch, variables, arrays)
+    if "train_x" in arrays:
+        yield from _training(model, arch, variables, arrays)
+        yield from _gradients(model, arch, variables, arrays)
 
 
 def _evaluation(model: ResNet3D, variables: dict, arrays: Arrays, size: str) -> Iterator[Measured]:

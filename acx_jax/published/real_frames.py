@@ -19,7 +19,6 @@ from acx_jax.published.measured import Measured, measured
 
 VIDEO = "v_CricketShot_g04_c01_rgb.gif"
 RECORDED = "i3d_kinetics400.npz"
-LABELS, LABEL = "kinetics400_label_map.txt", "playing cricket"
 CLIPS = {"cricket16": (slice(0, 16), 1), "cricket8": (slice(20, 28), 1), "cricket8_112": (slice(0, 8), 2)}  # frames, pixels apart
 OUTPUTS = 1e-4
 
@@ -39,12 +38,13 @@ def i3d(bundle: Bundle) -> Iterator[Measured]:
     except WeightsError as error:
         raise Lacking(str(error)) from None
     for name in [name for name in CLIPS if f"{name}.mixed_5c_pooled" in arrays]:
-        yield from _clip(variables, cricket_clips(bundle, name), arrays, name)
+        yield from compare_clip(variables, cricket_clips(bundle, name), arrays, name)
 
 
-def _clip(variables: dict, clips: np.ndarray, arrays: Arrays, name: str) -> Iterator[Measured]:
+def compare_clip(variables: dict, clips: np.ndarray, arrays: Arrays, name: str) -> Iterator[Measured]:
+    """Shapes and means of stages, pooled features and, where they are recorded, class scores of one clip."""
     classified = f"{name}.logits" in arrays
-    outputs, features = _forward(LOGITS if classified else None, variables, clips)
+    outputs, features = forward(LOGITS if classified else None, variables, clips)
     for key in [key for key in arrays if re.fullmatch(rf"{name}\.mixed_\d\w_(shape|mean)", key)]:
         stage, of = key.partition(".")[2].rsplit("_", 1)
         x = features[f"after_{stage.capitalize()}"][0]
@@ -57,7 +57,8 @@ def _clip(variables: dict, clips: np.ndarray, arrays: Arrays, name: str) -> Iter
 
 
 @partial(jax.jit, static_argnums=0)
-def _forward(stage: str | None, variables: dict, clips: jax.Array) -> tuple[jax.Array, dict]:
+def forward(stage: str | None, variables: dict, clips: jax.Array) -> tuple[jax.Array, dict]:
+    """What I3D gives for a stage (None: pooled features), and the features after every stage on the way."""
     classes = variables["params"][LOGITS]["bias"].shape[-1]
     outputs, kept = I3D(classes).apply(variables, clips, train=False, stage=stage, mutable=["intermediates"])
     return outputs, kept["intermediates"]

@@ -109,5 +109,6 @@ def _provenance(config: ConfigDict, variables: Any, batch: int) -> dict[str, Any
     for leaf in jax.tree.leaves(variables):
         digest.update(np.asarray(leaf).tobytes())
     return {"weights": digest.hexdigest(), "encoder": config.encoder.to_dict(), "batch": batch,
-            "transform": {"short_side": config.data.short_side, "resample": config.data.resample, "crop": "centre"},
+            "transform": {"short_side": config.data.short_side, "width": config.data.width, "resample": config.data.resample,
+                          "crop": "centre"},
             "windows": {"length": config.data.clip_frames, "stride": config.data.clip_stride}}

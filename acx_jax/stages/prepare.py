@@ -28,7 +28,7 @@ SCENES = "synthetic"  # folder of the rendered videos
 SCENE_FRAMES = (24, 40)  # of a rendered video, at least and at most
 SHOWN = 10  # skipped items the log names
 
-_SETTINGS = ("builder", "fps", "short_side", "resample", "clip_frames", "clip_stride", "min_frames", "max_frames",
+_SETTINGS = ("builder", "fps", "short_side", "resample", "width", "clip_frames", "clip_stride", "min_frames", "max_frames",
              "max_adapt_frames", "adapt_share", "max_bad_share", "split", "exclude", "annotations")
 _SYNTHETIC = ("videos", "scene_width", "scene_height")
 
@@ -101,8 +101,8 @@ def _build(listing: Listing, job: Job) -> clips.Built:
     with job.log.progress("decode", len({s.video for s in listing.segments}), unit="video") as advance:
         return clips.build(
             listing, job.out / RECORDS, length=data.clip_frames, stride=data.clip_stride, fps=data.fps,
-            short_side=data.short_side, resample=data.resample, min_frames=data.min_frames, max_frames=data.max_frames,
-            max_adapt_frames=data.max_adapt_frames, max_bad_share=data.max_bad_share, advance=advance)
+            short_side=data.short_side, resample=data.resample, width=data.width, min_frames=data.min_frames,
+            max_frames=data.max_frames, max_adapt_frames=data.max_adapt_frames, max_bad_share=data.max_bad_share, advance=advance)
 
 
 def _coverage(listing: Listing, built: clips.Built, unused: int) -> Coverage:

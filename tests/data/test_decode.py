@@ -182,6 +182,14 @@ def test_resize_makes_the_short_side_exact(shape, expected, resample: str) -> No
     assert out.shape == (*expected, 3) and out.dtype == np.uint8
 
 
+@pytest.mark.parametrize("shape", [(240, 320), (1280, 720), (256, 340)])
+def test_resize_to_a_width_stretches_as_pillow_does(shape) -> None:
+    frame = np.random.default_rng(0).integers(0, 255, (*shape, 3), np.uint8)
+    out = resize(frame, short_side=256, width=340, resample="nearest")
+    expected = Image.fromarray(frame).resize((340, 256), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(out, np.asarray(expected))
+
+
 def test_decoded_frames_are_freed_as_they_pass(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", grey_frames(40))
     gc.collect()

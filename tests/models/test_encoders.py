@@ -7,7 +7,8 @@ import pytest
 
 from acx_jax.benchmark.suites.embed import varied
 from acx_jax.models.encoders import ENCODERS, check_clip_shape, folded, init_variables, normalise, trainable, variable_shapes
-from acx_jax.models.resnet3d import middle_planes
+from acx_jax.models.i3d import LOGITS
+from acx_jax.models.resnet3d import FORMS, VARIANTS, ResNet3D, middle_planes
 
 TINY = ENCODERS["r2plus1d_tiny"]
 SHAPE = (2, 8, 16, 16, 3)
@@ -160,3 +161,38 @@ def test_every_norm_finds_its_convolution(name: str) -> None:
     merged = jax.eval_shape(lambda v: folded(spec, v), variables)
     asked = jax.eval_shape(lambda x: spec.build(folded=True).init(jax.random.key(0), x, train=False), jnp.zeros((1, 8, 32, 32, 3)))
     assert jax.tree.map(lambda leaf: leaf.shape, merged) == jax.tree.map(lambda leaf: leaf.shape, dict(asked))
+
+
+def test_every_stage_comes_from_one_pass_and_the_classifier_is_optional(tiny: dict) -> None:
+    model = ResNet3D(VARIANTS["r2plus1d_tiny"], num_classes=3)
+    fc = {"kernel": jnp.ones((128, 3)) * jnp.arange(3), "bias": jnp.arange(3.0)}
+    variables = {**tiny, "params": {**tiny["params"], "fc": fc}}
+    logits, kept = jax.jit(lambda x: model.apply(variables, x, train=False, stage=LOGITS, mutable=["intermediates"]))(clips())
+    features = kept["intermediates"]
+    assert [features[f"after_{stage}"][0].shape[-1] for stage in TINY.stages] == [16, 16, 32, 64, 128]
+    one = jax.jit(lambda x: TINY.build().apply(tiny, x, train=False, stage="layer2"))(clips())
+    np.testing.assert_allclose(one, features["after_layer2"][0], rtol=1e-5, atol=1e-6)
+    pooled = features["after_pool"][0]
+    np.testing.assert_allclose(logits, pooled.sum(-1, keepdims=True) * jnp.arange(3) + jnp.arange(3), rtol=1e-4)
+    with pytest.raises(ValueError, match="no classifier"):
+        TINY.build().apply(tiny, clips(), train=False, stage=LOGITS)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.variant}-{form.frames}-{form.classes}")
+def test_published_forms_differ_in_their_classifier_alone(form) -> None:
+    model = ResNet3D(VARIANTS[form.variant], num_classes=form.classes)
+    clip = jax.ShapeDtypeStruct((1, form.frames, 112, 112, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False, stage=LOGITS), clip)
+    fc = shapes["params"].pop("fc")
+    assert (fc["kernel"].shape, fc["bias"].shape) == ((512, form.classes), (form.classes,))
+    assert jax.tree.map(jnp.shape, dict(shapes)) == jax.tree.map(jnp.shape, variable_shapes(ENCODERS[form.variant], (1, 8, 64, 64, 3)))
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 57, 71, 3)])
+def test_any_size_and_length_that_the_strides_allow(shape) -> None:
+    for spec in ENCODERS.values():
+        size = tuple(max(side, spec.min_size) for side in shape[2:4])
+        features = jax.eval_shape(lambda v, x: spec.build().apply(v, x, train=False, stage=spec.stages[-1]),
+                                  variable_shapes(spec, shape[:2] + size + (3,)), jnp.zeros(shape[:2] + size + (3,)))
+        strides = 32 if spec.min_size == 32 else 16
+        assert features.shape == (1, -(-shape[1] // spec.min_frames), *(-(-side // strides) for side in size), spec.feature_dim)

@@ -38,6 +38,7 @@ class _Reading(NamedTuple):
     fps: float
     short_side: int
     resample: str
+    width: int
     min_frames: int
     keep: dict[str, int]  # frames of a segment to keep, by split; 0: all
 
@@ -119,18 +120,18 @@ class Clips(dataset_builder.FileReaderBuilder):
 
 def build(listing: Listing, out: Path, *, length: int, stride: int, fps: float, short_side: int, resample: str,
           min_frames: int, max_frames: int, max_adapt_frames: int, max_bad_share: float,
-          advance: Callable[..., None]) -> Built:
+          advance: Callable[..., None], width: int = 0) -> Built:
     """Decodes each video of the listing once, in order, and writes its segments' frames under `out`.
 
     length, stride: frames of a window and from one to the next. fps: 0 for each video's own. short_side: pixels of stored
-    frames. min_frames: shorter segments are skipped. max_frames, max_adapt_frames: frames to keep of a segment in
-    evaluation and adaptation, 0 for all. advance(1, note): called after each video.
+    frames, which keep their aspect or, with a width above 0, are stretched to it. min_frames: shorter segments are skipped.
+    max_frames, max_adapt_frames: frames to keep of a segment in evaluation and adaptation, 0 for all. advance(1, note): called after each video.
 
     Memory holds the segments open at a time of one video. Raises WorkError once more than `max_bad_share` of the listed
     videos are missing or cannot be read.
     """
     keep = dict(zip(SPLITS, (max_adapt_frames, max_frames)))
-    reading = _Reading(length, stride, fps, short_side, resample, max(min_frames, length), keep)
+    reading = _Reading(length, stride, fps, short_side, resample, width, max(min_frames, length), keep)
     tally = _Tally(unusable=list(listing.missing))
     _check_share(listing, tally, max_bad_share)
 
@@ -166,7 +167,7 @@ def _examples(listing: Listing, split: str, reading: _Reading, tally: _Tally,
 
 def _cuts(path: Path, first: int, segments: list[Segment], reading: _Reading, tally: _Tally) -> Iterator[Cut]:
     """The usable segments of a video; what came of the others goes to the tally."""
-    shrink = partial(resize, short_side=reading.short_side, resample=reading.resample)
+    shrink = partial(resize, short_side=reading.short_side, resample=reading.resample, width=reading.width)
     for event in cut_segments(frames(path, fps=reading.fps, first=first), segments, keep=reading.keep[segments[0].split],
                               min_frames=reading.min_frames, shrink=shrink):
         if isinstance(event, Cut):
