@@ -8,14 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from acx_jax import pretrained
 from acx_jax.command_line import parse, wanted_config
-from acx_jax.config import default_config, flatten
+from acx_jax.config import default_config
 from acx_jax.errors import UsageError
 from acx_jax.models.weight_names import to_torch, wanted
 from acx_jax.runtime.checkpoints import save_variables
@@ -71,9 +73,7 @@ def test_both_ways_through_pytorch(tmp_path: Path, state) -> None:
 
 def adapted_run(folder: Path, tree: dict) -> Path:
     save_variables(folder / "adapt" / "encoder", tree)
-    config = default_config()
-    config.encoder.arch = ARCH
-    (folder / "config.json").write_text(json.dumps({"values": flatten(config)}))
+    (folder / "adapt" / "stage.json").write_text(json.dumps({"depends": {"settings": {"encoder": {"arch": ARCH}}}}))
     return folder
 
 
@@ -174,6 +174,15 @@ def test_a_write_that_fails_leaves_the_old_folder(file: Path, tmp_path: Path, mo
     assert "No space left" in capsys.readouterr().err
     assert (target / "weights.safetensors").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["converted", "w.safetensors"]
+
+
+def test_a_run_on_several_devices_is_read_on_one(tmp_path: Path, file: Path, state, environment: dict[str, str]) -> None:
+    mesh = NamedSharding(Mesh(jax.devices(), "d"), PartitionSpec())
+    tree = jax.device_put(weights.encoder_variables(file, ARCH, (1, 8, 32, 32, 3)), mesh)
+    command = [sys.executable, "-m", "acx_jax.pretrained", "--from", str(adapted_run(tmp_path / "run", tree)), "--to", "out.safetensors"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment | {"XLA_FLAGS": ""}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert same(load_file(tmp_path / "out.safetensors"), state)
 
 
 def test_as_a_process(environment: dict[str, str]) -> None:

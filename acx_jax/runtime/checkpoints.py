@@ -58,10 +58,11 @@ def is_variables(folder: Path) -> bool:
 
 
 def load_arrays(folder: Path) -> Any:
-    """Reads a tree of any shapes, as arrays of NumPy."""
+    """Reads a tree of any shapes, written on any number of devices, as arrays of NumPy."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with ocp.StandardCheckpointer() as checkpointer:
         tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), tree)
         return jax.tree.map(np.asarray, checkpointer.restore(folder.absolute(), shapes))
 
 

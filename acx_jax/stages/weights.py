@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from safetensors.numpy import save
 
-from acx_jax.config import from_flat
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.models.encoders import ENCODERS, check_clip_shape
 from acx_jax.models.torch_files import WeightsError
@@ -74,10 +73,10 @@ def encoder_variables(path: Path, arch: str, clip_shape: tuple[int, ...]) -> dic
 
 
 def run_arch(path: Path) -> str:
-    """The encoder of the run whose folder `path` is; empty where it is none."""
+    """The encoder that the run whose folder `path` is adapted; empty where it is none."""
     try:
-        return from_flat(json.loads((path / "config.json").read_text())["values"]).encoder.arch
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
+        return str(json.loads((path / "adapt" / "stage.json").read_text())["depends"]["settings"]["encoder"]["arch"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
