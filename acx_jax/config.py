@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from acx_jax.errors import UsageError
-from acx_jax.settings import ENCODER_STAGES, NAMED_WEIGHTS, SCHEMA
+from acx_jax.settings import ENCODER_STAGES, LEARNERS, NAMED_WEIGHTS, SCHEMA
 
 
 def default_config() -> ConfigDict:
@@ -61,7 +61,7 @@ def validate(config: ConfigDict) -> ConfigDict:
         if type(value) is not type(setting.default):
             raise _wrong_type(key, value)
         if not setting.allows(value):
-            raise UsageError(f"config.{key} is {value!r}, expected {setting.range}  ({setting.doc})")
+            raise UsageError(f"config.{key} is {value!r}, expected {setting.range}{_nearest_learner(key, value)}  ({setting.doc})")
     for holds, message in _relations(config):
         if not holds:
             raise UsageError(message)
@@ -95,6 +95,13 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
          f"config.data.max_adapt_frames is {data.max_adapt_frames}, expected 0 or at least "
          f"config.data.min_frames = {data.min_frames}"),
     ]
+
+
+def _nearest_learner(key: str, value: Any) -> str:
+    """A hint for a learner's name that is nearly right."""
+    names = [name for name in value if isinstance(name, str)] if key == "learners.names" else []
+    nearest = [near for name in names if name not in LEARNERS for near in difflib.get_close_matches(name, LEARNERS, n=1)]
+    return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
 def _check_known(key: str) -> None:

@@ -14,7 +14,8 @@ ENCODER_STAGES = {"i3d": _I3D_STAGES} | dict.fromkeys(
     ("r2plus1d_tiny", "r2plus1d_18", "r2plus1d_34", "r3d_18", "mc3_18"), _RESNET_STAGES)
 BUILDERS = ("folder", "dota", "ucf_crime", "bdd100k", "kinetics", "features")  # those that read data.root
 NAMED_WEIGHTS = ("i3d_kinetics400", "random")
-LEARNERS = ("mcp", "proto", "linear")
+LEARNERS = ("mcp", "proto", "linear", "two_layer", "cosine", "proto_temperature", "simpleshot", "ridge", "r2d2", "svm", "bd_cspn")
+ON_TOP = "+propagation"  # behind a learner's name: label propagation on top of it
 
 
 class Setting(NamedTuple):
@@ -40,6 +41,16 @@ def _some_of(*names: str) -> tuple[Callable[[Any], bool], str]:
 
 def _positive() -> tuple[Callable[[Any], bool], str]:
     return lambda value: 0 < value < float("inf"), "above 0"
+
+
+def _learner_names(names: tuple[str, ...]) -> bool:
+    return 0 < len(names) and all(names.count(name) == 1 and _is_learner(name) for name in names)
+
+
+def _is_learner(name: Any) -> bool:
+    """A known name or a dotted path, with or without `ON_TOP`; whether something is there is seen when it is imported."""
+    base = name.removesuffix(ON_TOP) if isinstance(name, str) else ""
+    return base in LEARNERS or ("." in base and all(part.isidentifier() for part in base.split(".")))
 
 
 _ANY = (lambda value: True, "any text")
@@ -92,8 +103,10 @@ SCHEMA: dict[str, Setting] = {
     "episodes.shot": Setting(5, *_between(1, 50), "labelled segments a class in an episode"),
     "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
     "episodes.chunk": Setting(10, *_between(1), "episodes fitted at once, over all devices"),
-    "learners.names": Setting(LEARNERS, *_some_of(*LEARNERS), "learners to compare"),
-    "learners.pool": Setting("mean", *_one_of("mean", "middle"), "proto, linear: a segment's vector is the mean, or the middle clip"),
+    "learners.names": Setting(
+        ("mcp", "proto", "linear"), _learner_names,
+        f"some of {', '.join(LEARNERS)}, or module.function; each also with {ON_TOP} behind", "learners to compare"),
+    "learners.pool": Setting("mean", *_one_of("mean", "middle"), "all but mcp: a segment's vector is the mean, or the middle clip"),
     "learners.mcp.hidden": Setting(128, *_between(4), "width of the graph, a multiple of 4"),
     "learners.mcp.groups": Setting(32, *_between(1), "groups of the inner convolutions, 4 channels each"),
     "learners.mcp.neighbours": Setting(5, *_between(1, 64), "semantic neighbours of a node, itself included"),
@@ -107,5 +120,23 @@ SCHEMA: dict[str, Setting] = {
     "learners.linear.batch": Setting(4, *_between(1), "segments a step"),
     "learners.linear.learning_rate": Setting(0.01, *_positive(), "of SGD, momentum 0.9, dampening 0.9"),
     "learners.linear.weight_decay": Setting(1e-3, *_between(0, 1), "of SGD"),
+    "learners.two_layer.epochs": Setting(301, *_between(1), "passes over the support set"),
+    "learners.two_layer.batch": Setting(4, *_between(1), "segments a step"),
+    "learners.two_layer.learning_rate": Setting(0.01, *_positive(), "of SGD, momentum 0.9, dampening 0.9"),
+    "learners.two_layer.weight_decay": Setting(1e-3, *_between(0, 1), "of SGD"),
+    "learners.two_layer.spectral": Setting(0.0, *_between(0, 1e6), "weight of the squared singular values of the hidden layer"),
+    "learners.cosine.epochs": Setting(301, *_between(1), "passes over the support set"),
+    "learners.cosine.batch": Setting(4, *_between(1), "segments a step"),
+    "learners.cosine.learning_rate": Setting(0.01, *_positive(), "of SGD, momentum 0.9, dampening 0.9"),
+    "learners.cosine.weight_decay": Setting(1e-3, *_between(0, 1), "of SGD"),
+    "learners.proto_temperature.temperature": Setting(128.0, *_positive(), "squared distances are divided by it"),
+    "learners.ridge.penalty": Setting(1.0, *_positive(), "of the squared weights"),
+    "learners.r2d2.penalty": Setting(50.0, *_positive(), "of the squared weights"),
+    "learners.svm.penalty": Setting(0.1, *_positive(), "upper bound of a dual variable (C)"),
+    "learners.svm.steps": Setting(500, *_between(1, 100000), "of the solver"),
+    "learners.bd_cspn.temperature": Setting(10.0, *_positive(), "cosines are multiplied by it"),
+    "learners.propagation.neighbours": Setting(10, *_between(1), "nearest queries, itself included"),
+    "learners.propagation.delta": Setting(0.1, *_between(0, 1), "share of a class's scores, the largest, that is propagated"),
+    "learners.propagation.alpha": Setting(0.5, *_between(0, 0.999), "share of a query's result that comes from its neighbours"),
     "report.samples": Setting(6, *_between(0, 50), "best and worst segments shown, each"),
 }

@@ -14,6 +14,7 @@ from acx_jax import config as schema
 from acx_jax import settings
 from acx_jax.errors import UsageError
 from acx_jax.models.encoders import ENCODERS
+from acx_jax.stages.learners import LENGTH, OWN
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -51,7 +52,7 @@ def test_defaults_are_in_range_and_explained(key):
 
 def test_encoders_and_learners_are_those_that_exist():
     assert settings.ENCODER_STAGES == {name: spec.stages for name, spec in ENCODERS.items()}
-    assert settings.SCHEMA["learners.names"].default == settings.LEARNERS
+    assert set(settings.LEARNERS) == OWN.keys() - {LENGTH}
 
 
 def test_default_config_is_locked_all_the_way_down():
@@ -100,12 +101,18 @@ def test_text_is_read_as_the_type_of_its_setting(key, text, value):
     ("seed", -1), ("seed", 2**32), ("data.adapt_share", 0.95), ("adapt.learning_rate", 0.0), ("adapt.learning_rate", math.nan),
     ("adapt.temperature", math.inf), ("data.fps", math.nan), ("data.fps", -1.0), ("adapt.weight_decay", math.nan),
     ("episodes.count", 1), ("encoder.arch", "i4d"), ("learners.names", ()), ("learners.names", ("mcp", "mcp")),
-    ("learners.names", ("svm",)), ("learners.names", ([],)),
+    ("learners.names", ("smv",)), ("learners.names", ("propagation",)), ("learners.names", ("a..b",)), ("learners.names", ([],)),
 ])
 def test_value_out_of_range_is_named(key, value):
     with pytest.raises(UsageError) as error:
         schema.validate(synthetic(**{key: value}))
     assert str(error.value).startswith(f"config.{key} is {value!r}, expected ")
+
+
+@pytest.mark.parametrize("name, nearest", [("smv", "svm"), ("protos", "proto"), ("bdcspn", "bd_cspn")])
+def test_an_unknown_learner_names_the_nearest(name, nearest):
+    with pytest.raises(UsageError, match=rf"did you mean {nearest}\?"):
+        schema.validate(synthetic(**{"learners.names": ("mcp", name)}))
 
 
 @pytest.mark.parametrize("key, value", [("seed", "one"), ("seed", 1.5), ("seed", True), ("seed", None), ("learners.names", "mcp"), ("name", 3)])

@@ -14,7 +14,7 @@ import pytest
 from jax import export
 
 from acx_jax.contracts import Clips, Graphs
-from acx_jax.fewshot import baselines
+from acx_jax.fewshot import baselines, gradient_heads
 from acx_jax.fewshot.episodes import score_episodes
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
@@ -27,7 +27,7 @@ AXIS = "devices"
 HEAD = ContextHead(hidden=16, groups=4, neighbours=3, blocks=2, scaled_paths=True)
 LEARNERS = {
     "mcp": mcp(HEAD, features=16, epochs=2, batch=4, learning_rate=0.01),
-    "linear": baselines.linear(features=16, way=2, pool="mean", epochs=2, batch=4, learning_rate=0.1, weight_decay=0.01),
+    "linear": gradient_heads.linear(features=16, way=2, pool="mean", epochs=2, batch=4, learning_rate=0.1, weight_decay=0.01),
     "proto": baselines.proto(features=16, way=2, pool="middle"),
 }
 

@@ -1,51 +1,57 @@
-"""Baselines on one pooled vector a segment."""
+"""Nearest class means: of pooled vectors, of centred ones, and of the length alone."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from acx_jax.contracts import Graphs, Support
-from acx_jax.fewshot.fit import fit_minibatches, mean_cross_entropy
+from acx_jax.fewshot.gradient_heads import unit
 from acx_jax.fewshot.learner import Learner, Params, pooled
-from acx_jax.models.context_perception import uniform_fan_in
 
 
-def proto(*, features: int, way: int, pool: str) -> Learner:
-    """Class means; logits are minus the squared distance to them, divided by the dimension (Snell et al., 2017)."""
+def class_means(vectors: jax.Array, labels: jax.Array, way: int) -> jax.Array:
+    """[S, P], int [S] -> [way, P]; every class has a member."""
+    members = jax.nn.one_hot(labels, way).T
+    return members @ vectors / members.sum(axis=1, keepdims=True)
+
+
+def squared_distances(vectors: jax.Array, means: jax.Array) -> jax.Array:
+    """[Q, P], [way, P] -> [Q, way]."""
+    return jnp.sum((vectors[:, None] - means[None]) ** 2, axis=-1)
+
+
+def proto(*, features: int, way: int, pool: str, temperature: float | None = None) -> Learner:
+    """Class means; logits are minus the squared distance to them over the temperature (Snell et al., 2017).
+
+    The temperature is the dimension of the vectors unless it is given.
+    """
 
     def init(key: jax.Array) -> Params:
         return jnp.zeros((way, features))
 
     def adapt(params: Params, support: Support, key: jax.Array) -> Params:
-        members = jax.nn.one_hot(support.labels, way).T
-        return members @ pooled(support.graphs, pool) / members.sum(axis=1, keepdims=True)
+        return class_means(pooled(support.graphs, pool), support.labels, way)
 
     def logits(params: Params, graphs: Graphs) -> jax.Array:
-        differences = pooled(graphs, pool)[:, None] - params[None]
-        return -jnp.sum(differences**2, axis=-1) / features
+        return -squared_distances(pooled(graphs, pool), params) / (features if temperature is None else temperature)
 
     return Learner(init, adapt, logits)
 
 
-def linear(*, features: int, way: int, pool: str, epochs: int, batch: int, learning_rate: float, weight_decay: float) -> Learner:
-    """A linear layer fitted by SGD with momentum 0.9, dampening 0.9 and weight decay on everything."""
+def simpleshot(*, features: int, way: int, pool: str) -> Learner:
+    """Class means of vectors centred by the support's mean and scaled to length 1 (Wang et al., "SimpleShot", 2019)."""
 
     def init(key: jax.Array) -> Params:
-        uniform = uniform_fan_in(features)
-        kernel_key, bias_key = jax.random.split(key)
-        return {"kernel": uniform(kernel_key, (features, way)), "bias": uniform(bias_key, (way,))}
-
-    def logits(params: Params, graphs: Graphs) -> jax.Array:
-        return pooled(graphs, pool) @ params["kernel"] + params["bias"]
-
-    def loss(params: Params, part: Support, counts: jax.Array) -> jax.Array:
-        return mean_cross_entropy(logits(params, part.graphs), part.labels, counts)
+        return {"centre": jnp.zeros(features), "means": jnp.zeros((way, features))}
 
     def adapt(params: Params, support: Support, key: jax.Array) -> Params:
-        optimiser = optax.chain(optax.add_decayed_weights(weight_decay), dampened_momentum(0.9, 0.9), optax.scale(-learning_rate))
-        return fit_minibatches(loss, optimiser, params, support, key, batch=batch, epochs=epochs)
+        vectors = pooled(support.graphs, pool)
+        centre = class_means(vectors, support.labels, way).mean(axis=0)
+        return {"centre": centre, "means": class_means(unit(vectors - centre), support.labels, way)}
+
+    def logits(params: Params, graphs: Graphs) -> jax.Array:
+        return -squared_distances(unit(pooled(graphs, pool) - params["centre"]), params["means"])
 
     return Learner(init, adapt, logits)
 
@@ -70,18 +76,3 @@ def length() -> Learner:
         return -((log_length(graphs)[:, None] - params["means"]) ** 2) / params["variance"]
 
     return Learner(init, adapt, logits)
-
-
-def dampened_momentum(momentum: float, dampening: float) -> optax.GradientTransformation:
-    """v <- momentum v + (1 - dampening) g, the first v being g itself, as PyTorch's SGD has it."""
-
-    def init(params: Params) -> tuple[Params, jax.Array]:
-        return jax.tree.map(jnp.zeros_like, params), jnp.zeros((), bool)
-
-    def update(gradients: Params, state: tuple[Params, jax.Array], params: Params = None):
-        trace, started = state
-        weight = jnp.where(started, 1 - dampening, 1.0)
-        trace = jax.tree.map(lambda v, g: momentum * v + weight * g, trace, gradients)
-        return trace, (trace, jnp.ones((), bool))
-
-    return optax.GradientTransformation(init, update)

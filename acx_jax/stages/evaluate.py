@@ -15,17 +15,15 @@ from acx_jax.contracts import ContextFeatures, Episodes, Segment
 from acx_jax.data import prepared
 from acx_jax.data.episodes import WAY, largest_query, sample_episodes
 from acx_jax.data.feature_store import load_features
-from acx_jax.fewshot import baselines
 from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
 from acx_jax.fewshot.learner import Learner
-from acx_jax.fewshot.mcp import mcp
 from acx_jax.fewshot.metrics import episode_metrics, half_width_95
-from acx_jax.models.context_perception import ContextHead
 from acx_jax.runtime import devices
 from acx_jax.runtime.files import replacing, write_array, write_json
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages.embed import SETS
 from acx_jax.stages.job import Job
+from acx_jax.stages.learners import LENGTH, code_of, make_learner
 
 NO_FEATURES = "none"  # of the length baseline, which looks at none
 
@@ -34,7 +32,9 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config this stage depends on."""
     episodes = config.episodes.to_dict()
     episodes.pop("chunk")
-    return {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict()}
+    used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict()}
+    code = code_of(config)
+    return used | {"learner_code": code} if code else used
 
 
 def check_possible(config: ConfigDict, workdir: Path) -> None:
@@ -48,31 +48,18 @@ def run(job: Job) -> None:
     (job.out / "scores").mkdir(exist_ok=True)
     features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
     rows = [_row(job, name, learner, features[name], episodes) for name in features for learner in job.config.learners.names]
-    rows.append(_row(job, NO_FEATURES, "length", next(iter(features.values())), episodes))
+    rows.append(_row(job, NO_FEATURES, LENGTH, next(iter(features.values())), episodes))
     write_json(job.out / "results.json", rows)
     for line in table(rows):
         job.log.info(line)
 
 
-def make_learner(name: str, config: ConfigDict, *, features: int) -> Learner:
-    """The learner that the config describes, for vectors of `features` dimensions."""
-    learners = config.learners
-    if name == "mcp":
-        options = learners.mcp
-        head = ContextHead(WAY, options.hidden, options.groups, options.neighbours, options.blocks, options.pool, options.scaled_paths)
-        return mcp(head, features=features, epochs=options.epochs, batch=options.batch, learning_rate=options.learning_rate)
-    if name == "linear":
-        return baselines.linear(features=features, way=WAY, pool=learners.pool, **learners.linear)
-    if name == "proto":
-        return baselines.proto(features=features, way=WAY, pool=learners.pool)
-    return baselines.length()
-
-
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """The results as lines for the terminal."""
-    head = f"{'learner':8} {'features':10} {'accuracy':>17} {'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}"
+    wide = max([len("learner"), *(len(row["learner"]) for row in rows)])
+    head = f"{'learner':{wide}} {'features':10} {'accuracy':>17} {'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}"
     return [head] + [
-        f"{r['learner']:8} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} {r['auroc']:8.3f} "
+        f"{r['learner']:{wide}} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} {r['auroc']:8.3f} "
         f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}" for r in rows]
 
 

@@ -44,6 +44,8 @@ STAGES: dict[str, Stage] = {
 def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """Runs what `goal` (a stage, or "all") needs and is not up to date, in order."""
     wanted = _with_needs(goal)
+    if "evaluate" in wanted:
+        learners.check_names(config)
     stamps: dict[str, Any] = {}
     if wanted & {"adapt", "embed"}:
         encoder.check_weights(config)  # wrong weights are better known before hours of decoding

@@ -64,7 +64,7 @@ def _plots(findings: Findings) -> dict[str, Any]:
     return {
         "accuracies": figures.accuracies(findings.rows, findings.chance),
         "adaptation": figures.adaptation(findings.losses) if findings.losses else None,
-        "learners": [(words.LEARNERS.get(learner, learner), figures.roc(of, classes), figures.histograms(of, classes))
+        "learners": [(words.learner_name(learner), figures.roc(of, classes), figures.histograms(of, classes))
                      for learner, of in curves.items()],
     }
 

@@ -9,9 +9,14 @@ from pathlib import Path, PurePath
 from ml_collections import ConfigDict
 
 from acx_jax.contracts import NORMAL, Episodes
+from acx_jax.settings import ON_TOP
 from acx_jax.stages.report_inputs import Findings, Row
 
-LEARNERS = {"mcp": "MCP head", "proto": "prototypes", "linear": "linear head", "length": "segment length alone"}
+LEARNERS = {
+    "mcp": "MCP head", "proto": "prototypes", "linear": "linear head", "two_layer": "two-layer head", "cosine": "cosine head",
+    "proto_temperature": "prototypes with temperature", "simpleshot": "SimpleShot", "ridge": "ridge regression", "r2d2": "R2D2",
+    "svm": "support vector machine", "bd_cspn": "rectified prototypes (BD-CSPN)", "length": "segment length alone",
+}
 FEATURES = {"pretrained": "before adaptation", "adapted": "after adaptation", "given": "on given features", "none": ""}
 ENCODERS = {
     "i3d": "Inception I3D", "r2plus1d_tiny": "a very small R(2+1)D", "r2plus1d_18": "R(2+1)D-18",
@@ -41,9 +46,15 @@ def best_row(rows: tuple[Row, ...], measure: str = "accuracy") -> Row | None:
     return max(judged, key=lambda row: row[measure], default=None)
 
 
+def learner_name(learner: str) -> str:
+    """A learner in words; one that was named by a path keeps its path."""
+    base = learner.removesuffix(ON_TOP)
+    return LEARNERS.get(base, base) + ("" if base == learner else " with label propagation")
+
+
 def row_name(row: Row) -> str:
     """A learner and its features, as in "MCP head after adaptation"."""
-    return f"{LEARNERS.get(row['learner'], row['learner'])} {FEATURES.get(row['features'], row['features'])}".strip()
+    return f"{learner_name(row['learner'])} {FEATURES.get(row['features'], row['features'])}".strip()
 
 
 def percent(value: float) -> str:
@@ -146,7 +157,7 @@ def _against_pretrained(rows: tuple[Row, ...]) -> list[str]:
 
 
 def _change(before: Row, after: Row) -> str:
-    learner = LEARNERS.get(before["learner"], before["learner"])
+    learner = learner_name(before["learner"])
     return f"the {learner} ({accuracy(before)} → {accuracy(after)})".replace("the prototypes", "prototypes")
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from acx_jax.contracts import ContextFeatures, Graphs, Support
-from acx_jax.fewshot import baselines
+from acx_jax.fewshot import baselines, gradient_heads
 from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 FEATURES, SHOT, QUERY, EPISODES = 8, 2, 3, 8
 LEARNERS = {
     "proto": baselines.proto(features=FEATURES, way=2, pool="mean"),
-    "linear": baselines.linear(features=FEATURES, way=2, pool="mean", epochs=2, batch=4, learning_rate=0.1, weight_decay=0.01),
+    "linear": gradient_heads.linear(features=FEATURES, way=2, pool="mean", epochs=2, batch=4, learning_rate=0.1, weight_decay=0.01),
     "mcp": mcp(ContextHead(hidden=8, groups=2, neighbours=3), features=FEATURES, epochs=2, batch=4, learning_rate=0.01),
 }
 every_learner = pytest.mark.parametrize("name", ["proto", "linear", pytest.param("mcp", marks=pytest.mark.slow)])

@@ -9,7 +9,7 @@ from recorded_head import recorded_params
 from sklearn.neighbors import NearestCentroid
 
 from acx_jax.contracts import Graphs, Support
-from acx_jax.fewshot import baselines
+from acx_jax.fewshot import baselines, gradient_heads
 from acx_jax.fewshot.fit import batch_order, fit_in_order, fit_minibatches, mean_cross_entropy
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
@@ -100,7 +100,7 @@ def sgd_loop(weights, gradient_of, steps, *, rate, momentum, dampening, decay):
 
 def test_dampened_momentum_is_that_of_pytorch():
     gradients = np.random.default_rng(0).standard_normal((6, 3))
-    optimiser = optax.chain(optax.add_decayed_weights(0.1), baselines.dampened_momentum(0.9, 0.7), optax.scale(-0.2))
+    optimiser = optax.chain(optax.add_decayed_weights(0.1), gradient_heads.dampened_momentum(0.9, 0.7), optax.scale(-0.2))
     weights = jnp.array([1.0, -2.0, 3.0])
     state = optimiser.init(weights)
     for gradient in gradients:
@@ -114,7 +114,7 @@ def test_dampened_momentum_is_that_of_pytorch():
 def test_the_linear_head_is_fitted_as_by_a_loop():
     rng = np.random.default_rng(0)
     vectors, labels = rng.standard_normal((6, 4)), np.array([0, 0, 0, 1, 1, 1])
-    learner = baselines.linear(features=4, way=2, pool="mean", epochs=5, batch=4, learning_rate=0.05, weight_decay=0.3)
+    learner = gradient_heads.linear(features=4, way=2, pool="mean", epochs=5, batch=4, learning_rate=0.05, weight_decay=0.3)
     start, key = learner.init(jax.random.key(0)), jax.random.key(1)
     fitted = learner.adapt(start, Support(as_graphs(vectors), labels), key)
     indices, counts = map(np.asarray, batch_order(key, size=6, batch=4, epochs=5))

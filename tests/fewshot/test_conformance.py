@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from acx_jax.contracts import Graphs, Support
-from acx_jax.fewshot import baselines
+from acx_jax.fewshot import baselines, closed_form, gradient_heads, transductive
 from acx_jax.fewshot.learner import Learner, pooled
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
@@ -27,21 +27,42 @@ class Case(NamedTuple):
     keyed: bool = False
 
 
-def make_linear(epochs: int) -> Learner:
-    return baselines.linear(features=FEATURES, way=2, pool="mean", epochs=epochs, batch=4, learning_rate=0.1, weight_decay=0.01)
-
-
 def make_mcp(epochs: int) -> Learner:
     return mcp(ContextHead(hidden=8, groups=2, neighbours=3), features=FEATURES, epochs=epochs, batch=4, learning_rate=0.01)
 
 
+ON_VECTORS = {"features": FEATURES, "way": 2, "pool": "mean"}
+BY_STEPS = {"batch": 4, "learning_rate": 0.1, "weight_decay": 0.01}
+
+
+def by_steps(make: Any, **options: float) -> Case:
+    return Case(lambda epochs: make(epochs=epochs, **ON_VECTORS, **BY_STEPS, **options), closed=False, keyed=True)
+
+
+def by_formula(make: Any, **options: Any) -> Case:
+    return Case(lambda epochs: make(**ON_VECTORS | options))
+
+
+def make_propagated(epochs: int) -> Learner:
+    return transductive.label_propagation(baselines.proto(**ON_VECTORS), pool="mean", neighbours=2, delta=0.5, alpha=0.5)
+
+
 CASES = {
-    "proto": Case(lambda epochs: baselines.proto(features=FEATURES, way=2, pool="mean")),
-    "proto_middle": Case(lambda epochs: baselines.proto(features=FEATURES, way=2, pool="middle")),
+    "proto": by_formula(baselines.proto),
+    "proto_middle": by_formula(baselines.proto, pool="middle"),
+    "proto_temperature": by_formula(baselines.proto, temperature=128.0),
+    "simpleshot": by_formula(baselines.simpleshot),
+    "ridge": by_formula(closed_form.ridge, penalty=1.0),
+    "svm": by_formula(closed_form.svm, penalty=0.1, steps=100),
+    "bd_cspn": by_formula(transductive.bd_cspn, temperature=10.0),
+    "proto+propagation": Case(make_propagated),
     "length": Case(lambda epochs: baselines.length()),
-    "linear": Case(make_linear, closed=False, keyed=True),
+    "linear": by_steps(gradient_heads.linear),
+    "two_layer": by_steps(gradient_heads.two_layer, spectral=1e-3),
+    "cosine": by_steps(gradient_heads.cosine),
     "mcp": Case(make_mcp, closed=False, keyed=True),
 }
+NOT_BY_VECTORS = {"length"}  # whose answer no vector changes
 every_learner = pytest.mark.parametrize("name", CASES)
 
 
@@ -154,6 +175,33 @@ def test_the_order_of_the_support_does_not_matter(name):
     order = np.random.default_rng(0).permutation(2 * SHOT)
     shuffled = jax.tree.map(lambda x: x[order], support)
     np.testing.assert_allclose(run(name, shuffled, query), run(name, support, query), atol=1e-5)
+
+
+@every_learner
+def test_constant_vectors_give_finite_logits(name):
+    """And no class is preferred for any query over another."""
+    support, query = random_support(0), random_graphs(1, QUERY)
+    support = Support(Graphs(np.ones_like(support.graphs.nodes), support.graphs.mask), support.labels)
+    scores = run(name, support, Graphs(np.ones_like(query.nodes), query.mask))
+    assert np.isfinite(scores).all()
+
+
+@every_learner
+def test_the_gradient_through_adaptation_is_finite(name):
+    """Of the scores, in the support's vectors: what meta-learning and the training of an encoder go through."""
+    learner, support, query = CASES[name].make(1), random_support(0), random_graphs(1, QUERY)
+    start = initial(name, 0)
+
+    @jax.jit
+    @jax.grad
+    def gradient(nodes):
+        params = learner.adapt(start, Support(Graphs(nodes, support.graphs.mask), support.labels), jax.random.key(1))
+        return jax.nn.log_softmax(learner.logits(params, query))[:, 0].sum()
+
+    found = np.asarray(gradient(support.graphs.nodes))
+    assert np.isfinite(found).all()
+    assert found.any() != (name in NOT_BY_VECTORS)
+    assert not found[~support.graphs.mask].any()
 
 
 @every_learner

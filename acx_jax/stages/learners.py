@@ -1,0 +1,123 @@
+"""The learners that a config names: those of acx_jax, functions by dotted path, and label propagation on top of any.
+
+A name is `proto`, `my_module.my_learner` (a function of `features` and `way`, both keyword-only, that returns a Learner), or
+either with `+propagation` behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from acx_jax.contracts import LABELS
+from acx_jax.errors import UsageError
+from acx_jax.fewshot import baselines, closed_form, gradient_heads, transductive
+from acx_jax.fewshot.learner import Learner
+from acx_jax.fewshot.mcp import mcp
+from acx_jax.models.context_perception import ContextHead
+from acx_jax.settings import ON_TOP
+
+WAY = len(LABELS)
+LENGTH = "length"  # the baseline that looks at no features
+
+
+def make_learner(name: str, config: ConfigDict, *, features: int) -> Learner:
+    """The learner that the config describes, for vectors of `features` dimensions. UsageError names a path that fits none."""
+    options = config.learners
+    base = name.removesuffix(ON_TOP)
+    if "." in base:
+        learner = _made(base, features)
+    else:
+        learner = OWN[base](options, features)
+    if name == base:
+        return learner
+    return transductive.label_propagation(learner, pool=options.pool, **options.propagation)
+
+
+def check_names(config: ConfigDict) -> None:
+    """Raises UsageError when a named function cannot be imported or does not make a learner."""
+    for name in config.learners.names:
+        if "." in name:
+            _made(name.removesuffix(ON_TOP), 8)
+
+
+def code_of(config: ConfigDict) -> dict[str, str]:
+    """The digest of the file of each learner that is named by a path, so that what they computed is redone when they change."""
+    paths = sorted({name.removesuffix(ON_TOP) for name in config.learners.names if "." in name})
+    return {path: hashlib.sha256(_file(path).read_bytes()).hexdigest()[:16] for path in paths}
+
+
+def _mcp(options: ConfigDict, features: int) -> Learner:
+    own = options.mcp
+    head = ContextHead(WAY, own.hidden, own.groups, own.neighbours, own.blocks, own.pool, own.scaled_paths)
+    return mcp(head, features=features, epochs=own.epochs, batch=own.batch, learning_rate=own.learning_rate)
+
+
+def _on_vectors(make: Callable[..., Learner], group: str = "") -> Callable[[ConfigDict, int], Learner]:
+    """A learner on pooled vectors with the options of a group of the settings."""
+
+    def build(options: ConfigDict, features: int) -> Learner:
+        return make(features=features, way=WAY, pool=options.pool, **(options[group] if group else {}))
+
+    return build
+
+
+OWN: dict[str, Callable[[ConfigDict, int], Learner]] = {
+    "mcp": _mcp,
+    "proto": _on_vectors(baselines.proto),
+    "linear": _on_vectors(gradient_heads.linear, "linear"),
+    "two_layer": _on_vectors(gradient_heads.two_layer, "two_layer"),
+    "cosine": _on_vectors(gradient_heads.cosine, "cosine"),
+    "proto_temperature": _on_vectors(baselines.proto, "proto_temperature"),
+    "simpleshot": _on_vectors(baselines.simpleshot),
+    "ridge": _on_vectors(closed_form.ridge, "ridge"),
+    "r2d2": _on_vectors(closed_form.ridge, "r2d2"),
+    "svm": _on_vectors(closed_form.svm, "svm"),
+    "bd_cspn": _on_vectors(transductive.bd_cspn, "bd_cspn"),
+    LENGTH: lambda options, features: baselines.length(),
+}
+
+
+def _made(path: str, features: int) -> Learner:
+    """What the function at a dotted path makes."""
+    function = _function(path)
+    try:
+        inspect.signature(function).bind(features=features, way=WAY)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"config.learners.names: {path} cannot be called as {path}(features=..., way=...): {error}") from None
+    learner: Any = function(features=features, way=WAY)
+    if not isinstance(learner, Learner):
+        raise UsageError(f"config.learners.names: {path} returned {type(learner).__name__}, expected acx_jax.fewshot.learner.Learner")
+    return learner
+
+
+def _function(path: str) -> Callable[..., Learner]:
+    module, name = path.rsplit(".", 1)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise UsageError(f"config.learners.names: cannot import {path}: {error}; "
+                         f"is the file's folder the current one, or in PYTHONPATH?") from None
+    except AttributeError:
+        raise UsageError(f"config.learners.names: cannot import {path}: module {module} has no {name}") from None
+    except Exception as error:  # a user's module may fail in any way as it is imported
+        raise UsageError(f"config.learners.names: importing {path} failed: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise UsageError(f"config.learners.names: {path} is a {type(found).__name__}, expected a function")
+    return found
+
+
+def _file(path: str) -> Path:
+    """The file a function's module lies in."""
+    _function(path)
+    spec = importlib.util.find_spec(path.rsplit(".", 1)[0])
+    if spec is None or not spec.origin:
+        raise UsageError(f"config.learners.names: {path} lies in no file")
+    return Path(spec.origin)
