@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from acx_jax import command_line
 from acx_jax.errors import UsageError, WorkError

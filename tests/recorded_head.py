@@ -1,6 +1,5 @@
 """The context head with the weights of the recorded runs, which derive from PyTorch's parameter names."""
 
-import numpy as np
 
 from acx_jax.published.bundle import named_parameter
 

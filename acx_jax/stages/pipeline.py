@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from acx_jax import __version__
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import adapt, embed, encoder, evaluate, prepare, report
+from acx_jax.stages import adapt, embed, encoder, evaluate, learners, prepare, report
 from acx_jax.stages.job import Job
 
 STAMP = "stage.json"
