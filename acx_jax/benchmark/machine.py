@@ -21,7 +21,7 @@ def describe() -> dict[str, Any]:
             "jax": jax.__version__, "python": platform.python_version(), "system": platform.platform()}
 
 
-def matrix_rates(repeats: int = 7) -> dict[str, float]:
+def matrix_rates(repeats: int = 25) -> dict[str, float]:
     """GFLOP/s of one large square product by number format, the best of `repeats`; bfloat16 on accelerators only.
 
     Products are at JAX's default precision, as the encoders' are: on an NVIDIA card float32 means TF32 then.
