@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from acx_jax.models.encoders import ENCODERS, folded
 from acx_jax.models.i3d import LOGITS
 from acx_jax.models.resnet3d import STAGES, VARIANTS, ResNet3D
 from acx_jax.models.weight_match import find_weights, to_tree
@@ -33,14 +34,14 @@ def backbone(arch: str, bundle: Bundle) -> Iterator[Measured]:
     arrays = bundle.arrays(f"backbone_{arch}.npz")
     model, variables = recorded_backbone(bundle, arch)
     for size in sorted(name[2:] for name in arrays if re.fullmatch(r"x_\d+x\d+", name)):
-        yield from _evaluation(model, variables, arrays, size)
+        yield from _evaluation(arch, model.clone(folded=True), variables, arrays, size)
     if "train_x" in arrays:
         yield from _training(model, arch, variables, arrays)
         yield from _gradients(model, arch, variables, arrays)
 
 
-def _evaluation(model: ResNet3D, variables: dict, arrays: Arrays, size: str) -> Iterator[Measured]:
-    logits, features = _forward(model, variables, arrays[f"x_{size}"])
+def _evaluation(arch: str, model: ResNet3D, variables: dict, arrays: Arrays, size: str) -> Iterator[Measured]:
+    logits, features = _forward(model, arch, variables, arrays[f"x_{size}"])
     stages = [features[f"after_{stage}"][0] for stage in STAGES]
     shapes = [[x.shape[0], x.shape[4], *x.shape[1:4]] for x in stages]
     yield measured(f"shapes of stages at {size}", [("shapes", shapes, arrays[f"stage_shapes_{size}"])], tolerance=0)
@@ -52,9 +53,10 @@ def _evaluation(model: ResNet3D, variables: dict, arrays: Arrays, size: str) -> 
     yield measured(f"logits at {size}", [("logits", logits[:, : recorded.shape[1]], recorded)], tolerance=OUTPUTS)
 
 
-@partial(jax.jit, static_argnums=0)
-def _forward(model: ResNet3D, variables: dict, clips: jax.Array) -> tuple[jax.Array, dict]:
-    logits, kept = model.apply(variables, clips, train=False, stage=LOGITS, mutable=["intermediates"])
+@partial(jax.jit, static_argnums=(0, 1))
+def _forward(model: ResNet3D, arch: str, variables: dict, clips: jax.Array) -> tuple[jax.Array, dict]:
+    """Class scores and the features after every stage, with the norms folded into the convolutions as the stage embed has them."""
+    logits, kept = model.apply(folded(ENCODERS[arch], variables), clips, train=False, stage=LOGITS, mutable=["intermediates"])
     return logits, kept["intermediates"]
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from acx_jax.data import decode
-from acx_jax.models.encoders import ENCODERS, normalise
+from acx_jax.models.encoders import ENCODERS, folded, normalise
 from acx_jax.models.i3d import I3D, LOGITS
 from acx_jax.models.pretrained import load_i3d_kinetics400
 from acx_jax.models.torch_files import WeightsError
@@ -58,9 +58,9 @@ def compare_clip(variables: dict, clips: np.ndarray, arrays: Arrays, name: str) 
 
 @partial(jax.jit, static_argnums=0)
 def forward(stage: str | None, variables: dict, clips: jax.Array) -> tuple[jax.Array, dict]:
-    """What I3D gives for a stage (None: pooled features), and the features after every stage on the way."""
+    """What I3D gives for a stage (None: pooled features) and the features after every stage on the way; norms are folded."""
     classes = variables["params"][LOGITS]["bias"].shape[-1]
-    outputs, kept = I3D(classes).apply(variables, clips, train=False, stage=stage, mutable=["intermediates"])
+    outputs, kept = I3D(classes, folded=True).apply(folded(ENCODERS["i3d"], variables), clips, train=False, stage=stage, mutable=["intermediates"])
     return outputs, kept["intermediates"]
 
 

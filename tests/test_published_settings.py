@@ -1,0 +1,59 @@
+"""Quirks of the published system, each a setting: what it did beside what is done here."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from acx_jax import config as schema
+from acx_jax.contracts import ABNORMAL, NORMAL, Segment
+from acx_jax.data.decode import resize
+from acx_jax.data.feeds import centre_crop
+from acx_jax.data.splits import assign_splits
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+# Setting -> what configs/dota_published.py and configs/dota.py make of it.
+DIFFER = {
+    "data.split": ("published", "official"),
+    "data.width": (340, 0),
+    "data.resample": ("nearest", "bilinear"),
+    "adapt.queue": (16384, 1024),
+    "learners.pool": ("middle", "mean"),
+}
+
+
+def config(name: str):
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+@pytest.mark.parametrize("key", DIFFER)
+def test_the_two_configs_differ_as_said(key):
+    assert tuple(schema.flatten(config(name))[key] for name in ("dota_published", "dota")) == DIFFER[key]
+
+
+def test_published_frames_are_stretched_and_the_corrected_ones_keep_their_aspect():
+    data, crop = config("dota_published").data, config("dota_published").encoder.crop
+    frame = np.zeros((720, 1280, 3), np.uint8)
+    frame[260:460, 540:740] = 255  # a square
+    published = resize(frame, short_side=data.short_side, width=data.width, resample=data.resample)
+    kept = resize(frame, short_side=data.short_side, resample=data.resample)
+    assert published.shape == (256, 340, 3) and kept.shape == (256, 455, 3)
+    nearest = np.asarray(Image.fromarray(frame).resize((340, 256), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(centre_crop(published[None], crop)[0], nearest[16:240, 58:282])
+    sides = [(image.any(axis=(1, 2)).sum(), image.any(axis=(0, 2)).sum()) for image in (published, kept)]
+    assert sides[0][0] - sides[0][1] > 15 and abs(sides[1][0] - sides[1][1]) <= 1
+
+
+def test_published_adaptation_sees_the_evaluated_segments_and_the_corrected_one_does_not():
+    segments = [Segment(f"v{i}", 0, 30, label, split="adapt" if i < 4 else "evaluate") for i in range(8) for label in (NORMAL, ABNORMAL)]
+    shared = {}
+    for name in ("dota_published", "dota"):
+        split = assign_splits(segments, adapt_share=0.5, seed=0, how=config(name).data.split)
+        videos = {part: {s.video for s in split if s.split == part} for part in ("adapt", "evaluate")}
+        shared[name] = videos["adapt"] & videos["evaluate"]
+    assert shared == {"dota_published": {"v4", "v5", "v6", "v7"}, "dota": set()}
