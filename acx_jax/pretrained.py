@@ -74,8 +74,16 @@ def _words(summary: dict[str, Any]) -> dict[str, str]:
         "missing": "nothing",
         "left over": f"{len(left)} entries: {', '.join(left)}" if left else "nothing",
         "elsewhere": ", ".join(f"{name} ({count} entries)" for name, count in summary["elsewhere"].items()) or "nothing",
-        "classifier": f"{summary['classes']} classes, kept; the encoder does without" if summary["classes"] else "none",
+        "classifier": f"{_classes(summary)}, kept; the encoder does without" if summary["classes"] else "none",
     }
+
+
+def _classes(summary: dict[str, Any]) -> str:
+    """Their number, and which published weights have so many."""
+    from acx_jax.models.resnet3d import FORMS
+
+    forms = [f"{form.data}, {form.frames} frames" for form in FORMS if form[0] == summary["arch"] and form.classes == summary["classes"]]
+    return f"{summary['classes']} classes" + (f", as in the weights of {' or '.join(forms)}" if forms else "")
 
 
 def _use(arch: str, target: Path) -> str:
