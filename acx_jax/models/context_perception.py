@@ -7,7 +7,6 @@ Padding is invisible: a masked node changes nothing, in the output or in the gra
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from math import gcd, sqrt
 
 import flax.linen as nn
@@ -42,6 +41,7 @@ class NodeLinear(nn.Module):
 class GroupedConv(nn.Module):
     """A 1-D convolution along the nodes in channel groups, zero padding: [..., N, C] -> [..., N, features].
 
+    `follows` bool [..., N]: whether a node has the one before it for a neighbour. Needed for more taps than one, which are three.
     The parameter `kernel` is [groups, taps, C / groups, features / groups].
     """
 
@@ -50,15 +50,30 @@ class GroupedConv(nn.Module):
     taps: int = 3
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, follows: jax.Array | None = None) -> jax.Array:
         inputs, outputs = x.shape[-1] // self.groups, self.features // self.groups
         init = uniform_fan_in(self.taps * inputs)
         kernel = self.param("kernel", init, (self.groups, self.taps, inputs, outputs))
         bias = self.param("bias", init, (self.features,))
         kernel = _merge_groups(kernel, min(self.groups, max(1, MERGED_WIDTH // outputs)))
-        shape = (*x.shape[:-1], kernel.shape[0], kernel.shape[1] // self.taps)
-        shifted = [_shift(x, tap - self.taps // 2).reshape(shape) for tap in range(self.taps)]
-        return _grouped_product(jnp.concatenate(shifted, axis=-1), kernel) + bias
+        products = _grouped_product(x, kernel)  # [..., N, groups, taps * outputs]
+        taps = products.reshape(*products.shape[:-1], self.taps, -1)
+        if self.taps == 1:
+            return taps.reshape(*x.shape[:-1], self.features) + bias
+        before, own, after = (taps[..., tap, :].reshape(*x.shape[:-1], self.features) for tap in range(3))
+        return own + _from_before(before, follows) + _from_after(after, follows) + bias
+
+
+def _from_before(x: jax.Array, follows: jax.Array) -> jax.Array:
+    """Node n of the result is node n - 1 of x [..., N, C] where n follows it, else zero."""
+    padding = ((0, 0),) * (x.ndim - 2)
+    return jnp.pad(x[..., :-1, :], (*padding, (1, 0), (0, 0))) * follows[..., None]
+
+
+def _from_after(x: jax.Array, follows: jax.Array) -> jax.Array:
+    """Node n of the result is node n + 1 of x [..., N, C] where that follows n, else zero."""
+    padding = ((0, 0),) * (x.ndim - 2)
+    return jnp.pad((x * follows[..., None])[..., 1:, :], (*padding, (0, 1), (0, 0)))
 
 
 def _rows(x: jax.Array, product: Callable[[jax.Array], jax.Array]) -> jax.Array:
@@ -68,51 +83,43 @@ def _rows(x: jax.Array, product: Callable[[jax.Array], jax.Array]) -> jax.Array:
 
 
 def _grouped_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[..., G, I] x [G, I, O] -> [..., G * O], groups in front: XLA's CPU products with groups behind the rows take four times as long."""
-    rows = x.reshape(-1, *x.shape[-2:]).swapaxes(0, 1)
+    """[..., G * I] x [G, I, O] -> [..., G, O], groups in front: XLA's CPU products with groups behind the rows take four times as long."""
+    rows = x.reshape(-1, *kernel.shape[:2]).swapaxes(0, 1)
     products = jnp.einsum("gni,gio->gno", rows, kernel)
-    return products.swapaxes(0, 1).reshape(*x.shape[:-2], -1)
+    return products.swapaxes(0, 1).reshape(*x.shape[:-1], *products.shape[::2])
 
 
 def _merge_groups(kernel: jax.Array, merge: int) -> jax.Array:
-    """[G, taps, I, O] -> block-diagonal [G / merge, taps * merge * I, merge * O]: products of 4 channels waste the hardware."""
+    """[G, taps, I, O] -> block-diagonal [G / merge, merge * I, taps * merge * O]: products of 4 channels waste the hardware."""
     groups, taps, inputs, outputs = kernel.shape
     merge = gcd(groups, merge)
     blocks = kernel.reshape(groups // merge, merge, taps, inputs, outputs)
-    diagonal = jnp.einsum("gmtio,mn->gtmino", blocks, jnp.eye(merge, dtype=kernel.dtype))
-    return diagonal.reshape(groups // merge, taps * merge * inputs, merge * outputs)
-
-
-def _shift(x: jax.Array, by: int) -> jax.Array:
-    """Node n of the result is node n + by of x [..., N, C], zero beyond the ends."""
-    if by == 0:
-        return x
-    padded = jnp.pad(x, (*((0, 0),) * (x.ndim - 2), (max(-by, 0), max(by, 0)), (0, 0)))
-    return jax.lax.slice_in_dim(padded, max(by, 0), max(by, 0) + x.shape[-2], axis=-2)
+    diagonal = jnp.einsum("gmtio,mn->gmitno", blocks, jnp.eye(merge, dtype=kernel.dtype))
+    return diagonal.reshape(groups // merge, merge * inputs, taps * merge * outputs)
 
 
 class ContextBlock(nn.Module):
-    """Temporal and semantic edges mix the context of the nodes: [..., N, H], mask [..., N] -> [..., N, H]."""
+    """Temporal and semantic edges mix the context of the nodes: [..., N, H], segment int [..., N] -> [..., N, H]."""
 
     groups: int = 32
     neighbours: int = 5
     scaled_paths: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        temporal, semantic = self._temporal(x, mask), self._semantic(x, mask)
+    def __call__(self, x: jax.Array, segment: jax.Array) -> jax.Array:
+        temporal, semantic = self._temporal(x, segment), self._semantic(x, segment)
         if self.scaled_paths:
             a, b, c = self.param("scales", nn.initializers.ones, (3,))
             x, temporal, semantic = a * x, b * temporal, c * semantic
-        return nn.relu(x + temporal + semantic) * mask[..., None]
+        return nn.relu(x + temporal + semantic)
 
-    def _temporal(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def _temporal(self, x: jax.Array, segment: jax.Array) -> jax.Array:
         width = self.groups * GROUP_WIDTH
-        hidden = nn.relu(NodeLinear(width, name="temporal_in")(x)) * mask[..., None]
-        hidden = nn.relu(GroupedConv(width, self.groups, name="temporal_conv")(hidden))
+        hidden = nn.relu(NodeLinear(width, name="temporal_in")(x))
+        hidden = nn.relu(GroupedConv(width, self.groups, name="temporal_conv")(hidden, follows_in(segment)))
         return NodeLinear(x.shape[-1], name="temporal_out")(hidden)
 
-    def _semantic(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def _semantic(self, x: jax.Array, segment: jax.Array) -> jax.Array:
         """The layer over concat(neighbour, node) is a sum of two products over nodes, gathered afterwards."""
         width = self.groups * GROUP_WIDTH
         init = uniform_fan_in(2 * x.shape[-1])
@@ -120,17 +127,18 @@ class ContextBlock(nn.Module):
         bias = self.param("semantic_in_bias", init, (width,))
         of_neighbour = _rows(x, lambda rows: rows @ kernel[: x.shape[-1]])
         of_node = _rows(x, lambda rows: rows @ kernel[x.shape[-1]:]) + bias
-        nearest = jnp.vectorize(partial(nearest_neighbours, k=self.neighbours), signature="(n,d),(n)->(n,j,n),(n,j)")
-        picks, valid = nearest(jax.lax.stop_gradient(x), mask)
+        picks, valid = nearest_neighbours(jax.lax.stop_gradient(x), segment, k=self.neighbours)
         edges = nn.relu(jnp.einsum("...njm,...mc->...njc", picks.astype(x.dtype), of_neighbour) + of_node[..., None, :])
         edges = nn.relu(GroupedConv(width, self.groups, taps=1, name="semantic_group")(edges))
         edges = NodeLinear(x.shape[-1], name="semantic_out")(edges)
-        edges = jnp.where(valid[..., None], edges, -jnp.inf)
-        return jnp.where(mask[..., None], jnp.max(edges, axis=-2), 0.0)
+        return jnp.max(jnp.where(valid[..., None], edges, -jnp.inf), axis=-2)
 
 
 class ContextHead(nn.Module):
-    """Segment graphs to class scores: nodes [..., N, P], mask [..., N] -> logits [..., way]."""
+    """Segment graphs to class scores: nodes [..., N, P], mask bool [..., N] -> logits [..., way].
+
+    `packed` does the same for several segments that lie one after the other along the nodes.
+    """
 
     way: int = 2
     hidden: int = 128
@@ -140,19 +148,35 @@ class ContextHead(nn.Module):
     pool: str = "mean"
     scaled_paths: bool = False
 
-    @nn.compact
     def __call__(self, nodes: jax.Array, mask: jax.Array, *, pooled: bool = False) -> jax.Array:
         """With `pooled`, the pooled nodes [..., hidden] that the classifier sees."""
-        x = nodes * mask[..., None]
-        x = nn.relu(GroupedConv(self.hidden, STEM_GROUPS, name="stem")(x)) * mask[..., None]
+        return self.packed(nodes, jnp.where(mask, 0, -1), segments=1, pooled=pooled)[..., 0, :]
+
+    @nn.compact
+    def packed(self, nodes: jax.Array, segment: jax.Array, *, segments: int, pooled: bool = False) -> jax.Array:
+        """nodes [..., N, P], segment int [..., N] -> logits [..., segments, way], or with `pooled` [..., segments, hidden].
+
+        segment: the number, 0 .. segments - 1, of the segment that a node belongs to; -1 for padding. The nodes of a segment
+        follow each other. What is said of a segment without nodes is finite and means nothing.
+        """
+        x = nodes * (segment >= 0)[..., None]
+        x = nn.relu(GroupedConv(self.hidden, STEM_GROUPS, name="stem")(x, follows_in(segment)))
         for i in range(self.blocks):
-            block = ContextBlock(self.groups, self.neighbours, self.scaled_paths, name=f"block{i}")
-            x = block(x, mask)
-        x = _pool(x, mask, self.pool)
+            x = ContextBlock(self.groups, self.neighbours, self.scaled_paths, name=f"block{i}")(x, segment)
+        x = _pool(x, segment, segments, self.pool)
         return x if pooled else NodeLinear(self.way, name="classifier")(x)
 
 
-def _pool(x: jax.Array, mask: jax.Array, how: str) -> jax.Array:
+def follows_in(segment: jax.Array) -> jax.Array:
+    """bool [..., N]: whether node n belongs to the segment of node n - 1. segment: int [..., N], -1 for padding."""
+    same = (segment[..., 1:] == segment[..., :-1]) & (segment[..., 1:] >= 0)
+    return jnp.pad(same, (*((0, 0),) * (segment.ndim - 1), (1, 0)))
+
+
+def _pool(x: jax.Array, segment: jax.Array, segments: int, how: str) -> jax.Array:
+    """[..., N, H] -> [..., segments, H]."""
+    members = segment[..., None, :] == jnp.arange(segments)[:, None]
     if how == "max":
-        return jnp.max(jnp.where(mask[..., None], x, -jnp.inf), axis=-2)
-    return jnp.sum(x * mask[..., None], axis=-2) / jnp.sum(mask, axis=-1, keepdims=True)
+        most = jnp.max(jnp.where(members[..., None], x[..., None, :, :], -jnp.inf), axis=-2)
+        return jnp.where(members.any(axis=-1, keepdims=True), most, 0.0)
+    return members.astype(x.dtype) @ x / jnp.maximum(jnp.sum(members, axis=-1, keepdims=True), 1)

@@ -25,12 +25,34 @@ def test_padding_is_invisible_in_logits_and_gradients(nodes, padding, pool, seed
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, masked)
 
 
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_segments_packed_one_after_the_other_equal_each_alone(pool):
+    head, counts = ContextHead(hidden=16, groups=4, blocks=2, pool=pool), [3, 1, 7]
+    rng = np.random.default_rng(0)
+    parts = [rng.standard_normal((n, 8)).astype(np.float32) for n in counts]
+    segment = np.repeat([0, 1, 2, -1], [*counts, 4])
+    params = head.init(jax.random.key(0), parts[0], np.ones(3, bool))
+    packed = np.concatenate([*parts, 100 * rng.standard_normal((4, 8)).astype(np.float32)])
+
+    def together(params):
+        return head.apply(params, packed, segment, segments=4, method="packed")
+
+    def alone(params):
+        return jnp.stack([head.apply(params, part, np.ones(len(part), bool)) for part in parts])
+
+    logits = together(params)
+    assert np.isfinite(logits).all()  # also of the fourth segment, which has no nodes
+    np.testing.assert_allclose(logits[:3], alone(params), rtol=1e-4, atol=1e-5)
+    gradients = [jax.grad(lambda p, of=of: (of(p)[:3] ** 2).sum())(params) for of in (together, alone)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *gradients)
+
+
 @given(nodes=st.integers(1, 12), real=st.integers(1, 12), k=st.integers(1, 15), seed=st.integers(0, 99))
 @settings(max_examples=40, deadline=None)
 def test_neighbours_equal_a_sort(nodes, real, k, seed):
     real = min(real, nodes)
     x = np.random.default_rng(seed).standard_normal((nodes, 3)).astype(np.float32)
-    picks, valid = nearest_neighbours(jnp.asarray(x), jnp.arange(nodes) < real, k=k)
+    picks, valid = nearest_neighbours(jnp.asarray(x), jnp.where(jnp.arange(nodes) < real, 0, -1), k=k)
     assert picks.shape == (nodes, min(k, nodes), nodes)
     for n in range(real):
         expected = np.argsort(((x[:real] - x[n]) ** 2).sum(-1), kind="stable")[: min(k, real)]
@@ -38,14 +60,15 @@ def test_neighbours_equal_a_sort(nodes, real, k, seed):
 
 
 def test_equal_nodes_keep_every_node_its_own_neighbour():
-    picks, _ = nearest_neighbours(jnp.ones((6, 3)), jnp.ones(6, bool), k=2)
+    picks, _ = nearest_neighbours(jnp.ones((6, 3)), jnp.zeros(6, int), k=2)
     assert picks[:, 0].argmax(-1).tolist() == list(range(6))
 
 
 def test_grouped_convolution_equals_a_loop():
     layer = GroupedConv(features=24, groups=6, taps=3)
     x = np.random.default_rng(0).standard_normal((7, 12)).astype(np.float32)
-    params = layer.init(jax.random.key(0), x)
+    follows = np.arange(7) > 0
+    params = layer.init(jax.random.key(0), x, follows)
     kernel, bias = params["params"]["kernel"], params["params"]["bias"]
     expected = np.zeros((7, 24))
     for n in range(7):
@@ -53,7 +76,7 @@ def test_grouped_convolution_equals_a_loop():
             for tap in range(3):
                 if 0 <= n + tap - 1 < 7:
                     expected[n, 4 * g:4 * g + 4] += x[n + tap - 1, 2 * g:2 * g + 2] @ kernel[g, tap]
-    np.testing.assert_allclose(layer.apply(params, x), expected + bias, atol=1e-5)
+    np.testing.assert_allclose(layer.apply(params, x, follows), expected + bias, atol=1e-5)
 
 
 def test_published_head_has_the_published_number_of_parameters():
