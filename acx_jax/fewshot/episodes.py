@@ -1,4 +1,4 @@
-"""Many episodes as one program: each is gathered by index, fitted and scored inside vmap."""
+"""Many episodes as one program: each is gathered by index, fitted and scored inside vmap, or one after the other on a CPU core."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def class_labels(way: int, each: int) -> np.ndarray:
     return np.repeat(np.arange(way, dtype=np.int32), each)
 
 
-def score_episodes(learner: Learner, *, way: int) -> Callable[..., jax.Array]:
+def score_episodes(learner: Learner, *, way: int, together: int | None = None) -> Callable[..., jax.Array]:
     """(graphs of all segments, support [E, way * shot], query [E, way * query], keys [E]) -> logits [E, way * query, way].
 
-    A pure function to be jitted or pmapped: a fresh learner is fitted in each episode.
+    A pure function to be jitted or pmapped: a fresh learner is fitted in each episode. `together` episodes are fitted at once,
+    all by default, the others after them: a CPU core is fastest with one, whose weights stay in its cache.
     """
 
     def episode(graphs: Graphs, support: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
@@ -39,4 +40,10 @@ def score_episodes(learner: Learner, *, way: int) -> Callable[..., jax.Array]:
         params = learner.adapt(learner.init(init_key), known, adapt_key)
         return learner.logits(params, jax.tree.map(lambda x: x[query], graphs))
 
-    return jax.vmap(episode, in_axes=(None, 0, 0, 0))
+    def episodes(graphs: Graphs, support: jax.Array, query: jax.Array, keys: jax.Array) -> jax.Array:
+        if together is None:
+            return jax.vmap(episode, in_axes=(None, 0, 0, 0))(graphs, support, query, keys)
+        one = together == 1  # not a batch of one: sizes within an episode then decide what is computed
+        return jax.lax.map(lambda drawn: episode(graphs, *drawn), (support, query, keys), batch_size=None if one else together)
+
+    return episodes

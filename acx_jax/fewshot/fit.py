@@ -50,15 +50,24 @@ def fit_in_order(
     """One step a row of `order`, as `batch_order` gives it. Returns the last params and each step's loss before it [steps]."""
     support = jax.tree.map(jnp.asarray, support)
 
-    def step(carry: Any, drawn: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
-        params, state = carry
+    def gradient_of(params: Any, drawn: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
         indices, counts = drawn
-        part = jax.tree.map(lambda x: x[indices], support)
-        value, gradient = jax.value_and_grad(loss)(params, part, counts)
+        return jax.value_and_grad(loss)(params, jax.tree.map(lambda x: x[indices], support), counts)
+
+    return fit_steps(gradient_of, optimiser, params, order)
+
+
+def fit_steps(gradient_of: Callable[[Any, Any], tuple[jax.Array, Any]], optimiser: optax.GradientTransformation, params: Any,
+              drawn: Any) -> tuple[Any, jax.Array]:
+    """One step of the optimiser a row of `drawn`: gradient_of(params, row) -> loss, gradient. Returns as `fit_in_order`."""
+
+    def step(carry: Any, row: Any) -> tuple[Any, jax.Array]:
+        params, state = carry
+        value, gradient = gradient_of(params, row)
         updates, state = optimiser.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), value
 
-    (params, _), losses = jax.lax.scan(step, (params, optimiser.init(params)), order)
+    (params, _), losses = jax.lax.scan(step, (params, optimiser.init(params)), drawn)
     return params, losses
 
 

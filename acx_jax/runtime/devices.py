@@ -24,6 +24,11 @@ def describe() -> str:
     return f"{count()} x {', '.join(sorted(kinds))}"
 
 
+def on_cpu() -> bool:
+    """Whether the devices are shares of a CPU."""
+    return jax.local_devices()[0].platform == "cpu"
+
+
 def map_over_devices(function: Callable[..., Any], *, in_axes: Any = 0, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
     """`function` compiled once and run on every device over the leading axis of its arguments.
 
@@ -31,6 +36,16 @@ def map_over_devices(function: Callable[..., Any], *, in_axes: Any = 0, donate: 
     collectives use the axis name AXIS.
     """
     return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donate)
+
+
+def map_small(function: Callable[..., Any], *arguments: Any, in_axes: Any = 0) -> Callable[..., Any]:
+    """`map_over_devices` compiled at once for arguments like these, for programs of many small operations.
+
+    Where a CPU is split into devices, each operation of a device then stays on its core: handing small matrix products to
+    the threads that all devices share made the fitting of episodes 2.5 times slower.
+    """
+    alone = {"xla_cpu_multi_thread_eigen": False} if on_cpu() and count() > 1 else None
+    return map_over_devices(function, in_axes=in_axes).lower(*arguments).compile(compiler_options=alone)
 
 
 def split(tree: Any) -> Any:

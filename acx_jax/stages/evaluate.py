@@ -110,5 +110,14 @@ def _probabilities(learner: Learner, features: ContextFeatures, episodes: Episod
 
 
 def _program(learner: Learner, graphs: Any) -> Callable[..., jax.Array]:
-    mapped = devices.map_over_devices(score_episodes(learner, way=WAY))
-    return lambda support, query, keys: devices.join(mapped(graphs, *devices.split((support, query, keys))))
+    """(support, query, keys), each of a chunk -> logits. Compiled at its first call."""
+    score = score_episodes(learner, way=WAY, together=1 if devices.on_cpu() else None)
+    compiled: list[Callable[..., jax.Array]] = []
+
+    def program(*chunk: Any) -> jax.Array:
+        arguments = (graphs, *devices.split(chunk))
+        if not compiled:
+            compiled.append(devices.map_small(score, *arguments))
+        return devices.join(compiled[0](*arguments))
+
+    return program
