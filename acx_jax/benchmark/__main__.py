@@ -54,11 +54,15 @@ def run(options: argparse.Namespace) -> None:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--out={options.out}: no folder can be made there ({error.strerror})") from None
-    from acx_jax.benchmark import machine, outcome  # loads jax: only once the flags are right
+    from acx_jax.benchmark import machine, outcome  # load jax: only once the flags are right
+    from acx_jax.runtime import devices
 
+    suite = suites.load(options.suite)
+    if getattr(suite, "SPLIT_CPU", False):
+        devices.split_cpu()
     described = machine.describe()
     print(f"{options.suite} on {described['devices']} x {described['device']}, jax {described['jax']}", flush=True)
-    found, rates = suites.load(options.suite).run(options), machine.matrix_rates()
+    found, rates = suite.run(options), machine.matrix_rates()
     print("one large matrix product:", ", ".join(f"{rate:.0f} GFLOP/s in {dtype}" for dtype, rate in rates.items()))
     for line in (", ".join(f"{key} {value}" for key, value in found.sizes.items()), *outcome.table(found, rates), *found.notes):
         print(line)

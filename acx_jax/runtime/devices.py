@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"  # the mapped axis's name, for collectives inside a mapped function
+MOST_CPU_DEVICES = 4
 
 
 def count() -> int:
@@ -22,6 +24,18 @@ def describe() -> str:
     """Such as '1 x cpu' or '4 x NVIDIA H200'."""
     kinds = {device.device_kind for device in jax.local_devices()}
     return f"{count()} x {', '.join(sorted(kinds))}"
+
+
+def split_cpu(batch: int = MOST_CPU_DEVICES) -> None:
+    """Splits the CPU into devices, as many as share `batch` equally, unless the environment says how many; before JAX's first use.
+
+    A CPU device runs small operations on one core: episodes of small graphs take half the time on two.
+    """
+    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fitting = [n for n in (1, 2, MOST_CPU_DEVICES) if n <= cores and batch % n == 0]
+    jax.config.update("jax_num_cpu_devices", max(fitting))
 
 
 def on_cpu() -> bool:

@@ -3,6 +3,7 @@
     SUMMARY: str                                         what is measured, in one line
     add_arguments(parser: argparse.ArgumentParser)       its own options, with their defaults
     run(options: argparse.Namespace) -> Outcome          measures (acx_jax/benchmark/outcome.py)
+    SPLIT_CPU = True                                     optional: on a CPU, a device a core, as the stages have it
 
 `options` has, besides the suite's own, `peer` ("torch" or None) and `repeats`. A suite imports jax, flax, optax, numpy and, for
 the peer and only then, PyTorch, so that it runs on a bare GPU image. It raises UsageError for options that make no sense.
