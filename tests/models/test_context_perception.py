@@ -1,27 +1,30 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acx_jax.models.context_perception import ContextHead, GroupedConv
 from acx_jax.models.neighbours import nearest_neighbours
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
-@settings(max_examples=4, deadline=None)
-@given(nodes=st.integers(1, 9), padding=st.integers(1, 6), pool=st.sampled_from(["mean", "max"]), seed=st.integers(0, 99))
+
+@pytest.mark.parametrize(("nodes", "padding", "pool", "seed"), [(1, 4, "mean", 0), (4, 1, "max", 1), (9, 6, "mean", 2)])
 def test_padding_is_invisible_in_logits_and_gradients(nodes, padding, pool, seed):
     head = ContextHead(hidden=16, groups=4, pool=pool, scaled_paths=True)
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((nodes, 8)).astype(np.float32)
     padded = np.concatenate([x, 100 * rng.standard_normal((padding, 8)).astype(np.float32)])
-    params = head.init(jax.random.key(seed), x, np.ones(nodes, bool))
+    params = jax.jit(head.init)(jax.random.key(seed), x, np.ones(nodes, bool))
     whole, mask = np.ones(nodes, bool), np.arange(nodes + padding) < nodes
 
     def score(params, x, mask):
         return head.apply(params, x, mask) @ jnp.array([1.0, -2.0])
 
-    plain, masked = jax.value_and_grad(score)(params, x, whole), jax.value_and_grad(score)(params, padded, mask)
+    both = jax.jit(jax.value_and_grad(score))
+    plain, masked = both(params, x, whole), both(params, padded, mask)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain, masked)
 
 
@@ -31,7 +34,7 @@ def test_segments_packed_one_after_the_other_equal_each_alone(pool):
     rng = np.random.default_rng(0)
     parts = [rng.standard_normal((n, 8)).astype(np.float32) for n in counts]
     segment = np.repeat([0, 1, 2, -1], [*counts, 4])
-    params = head.init(jax.random.key(0), parts[0], np.ones(3, bool))
+    params = jax.jit(head.init)(jax.random.key(0), parts[0], np.ones(3, bool))
     packed = np.concatenate([*parts, 100 * rng.standard_normal((4, 8)).astype(np.float32)])
 
     def together(params):
@@ -40,10 +43,10 @@ def test_segments_packed_one_after_the_other_equal_each_alone(pool):
     def alone(params):
         return jnp.stack([head.apply(params, part, np.ones(len(part), bool)) for part in parts])
 
-    logits = together(params)
+    logits = jax.jit(together)(params)
     assert np.isfinite(logits).all()  # also of the fourth segment, which has no nodes
-    np.testing.assert_allclose(logits[:3], alone(params), rtol=1e-4, atol=1e-5)
-    gradients = [jax.grad(lambda p, of=of: (of(p)[:3] ** 2).sum())(params) for of in (together, alone)]
+    np.testing.assert_allclose(logits[:3], jax.jit(alone)(params), rtol=1e-4, atol=1e-5)
+    gradients = [jax.jit(jax.grad(lambda p, of=of: (of(p)[:3] ** 2).sum()))(params) for of in (together, alone)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *gradients)
 
 
@@ -80,5 +83,5 @@ def test_grouped_convolution_equals_a_loop():
 
 
 def test_published_head_has_the_published_number_of_parameters():
-    params = ContextHead(scaled_paths=True).init(jax.random.key(0), jnp.zeros((4, 512)), jnp.ones(4, bool))
+    params = jax.jit(ContextHead(scaled_paths=True).init)(jax.random.key(0), jnp.zeros((4, 512)), jnp.ones(4, bool))
     assert sum(x.size for x in jax.tree.leaves(params)) == 134_277
