@@ -91,6 +91,18 @@ SCHEMA: dict[str, Setting] = {
     "adapt.learning_rate": Setting(0.003, *_positive(), "peak learning rate (SGD, cosine to 0)"),
     "adapt.momentum": Setting(0.9, *_between(0, 0.9999), "of SGD"),
     "adapt.weight_decay": Setting(1e-4, *_between(0, 1), "of all weights"),
+    "adapt.objective": Setting("dsm", *_one_of("dsm", "moco", "triplet"), "dsm: a bent anchor against another moment of its own video and "
+                               "the queue; moco: the queue alone; triplet: no queue"),
+    "adapt.motion_broken": Setting("none", *_one_of("none", "shuffle", "reverse", "insertion", "any"), "dsm: a negative of the anchor's own "
+                                   "frames in a wrong order; none (published) leaves it out"),
+    "adapt.negative": Setting("apart", *_one_of("apart", "wrapping"), "the other moment: no shared frame, or published: wraps round, may share"),
+    "adapt.loss": Setting("info_nce", *_one_of("info_nce", "nce"), "of dsm and moco; nce is the published one"),
+    "adapt.exclude_own": Setting(True, *_EITHER, "keys of a sample's own video are no negatives; published: False"),
+    "adapt.queue_start": Setting("empty", *_one_of("empty", "uniform"), "the queue at first; uniform random entries are the published one"),
+    "adapt.margin": Setting(0.5, *_between(0, 10), "of triplet"),
+    "adapt.crop": Setting("random", *_one_of("random", "squeeze"), "a random square of the frame, or published: all of it squeezed"),
+    "adapt.jitter": Setting("all", *_one_of("all", "last"), "changes of colour that show: all four, or published: the last drawn"),
+    "adapt.warp": Setting("sample", *_one_of("sample", "batch"), "local warps of each sample, or published: one for a batch, axes swapped"),
     "adapt.temperature": Setting(0.07, *_positive(), "of the contrastive loss"),
     "adapt.queue": Setting(1024, *_between(0), "negative keys remembered from earlier steps"),
     "adapt.key_momentum": Setting(0.999, *_between(0, 1), "share of the key encoder kept at each step"),

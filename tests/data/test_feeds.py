@@ -52,7 +52,7 @@ def windows(folder: Path, **changes) -> list:
 
 
 def adaptation(folder: Path, **changes) -> list[Clips]:
-    options = dict(length=LENGTH, batch=6, steps=12, seed=3) | changes
+    options = dict(length=LENGTH, batch=6, steps=12, seed=3, negative="apart", square="random") | changes
     return list(clips_feed(folder, prepared.load(folder)[0], **options))
 
 
@@ -198,5 +198,5 @@ def test_crops(height: int, width: int) -> None:
 
 
 def test_feeds_are_lazy(folder: Path) -> None:
-    feed = clips_feed(folder, prepared.load(folder)[0], length=LENGTH, batch=2, steps=10**9, seed=0)
+    feed = clips_feed(folder, prepared.load(folder)[0], length=LENGTH, batch=2, steps=10**9, seed=0, negative="apart", square="random")
     assert len(list(itertools.islice(feed, 3))) == 3
