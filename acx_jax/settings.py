@@ -88,9 +88,14 @@ SCHEMA: dict[str, Setting] = {
     "encoder.dtype": Setting("float32", *_one_of("float32", "bfloat16"), "number format the encoder computes in"),
     "adapt.steps": Setting(100, *_between(0), "training steps on normal clips; 0 leaves the encoder as it is"),
     "adapt.batch": Setting(8, *_between(1), "clips a step, over all devices"),
-    "adapt.learning_rate": Setting(0.003, *_positive(), "peak learning rate (SGD, cosine to 0)"),
+    "adapt.learning_rate": Setting(0.003, *_positive(), "peak learning rate"),
+    "adapt.optimiser": Setting("sgd", *_one_of("sgd", "adamw"), "sgd with adapt.momentum, or adamw"),
+    "adapt.schedule": Setting("cosine", *_one_of("cosine", "step", "constant"), "of the learning rate: to 0 along a cosine, or published: "
+                              "a tenth of it after 60 % and again after 80 % of the steps"),
+    "adapt.warmup": Setting(0, *_between(0), "first steps, in which the learning rate rises linearly"),
+    "adapt.decay_norms": Setting(False, *_EITHER, "weight decay of norms and biases too (published)"),
     "adapt.momentum": Setting(0.9, *_between(0, 0.9999), "of SGD"),
-    "adapt.weight_decay": Setting(1e-4, *_between(0, 1), "of all weights"),
+    "adapt.weight_decay": Setting(1e-4, *_between(0, 1), "of the weights that are trained; see adapt.decay_norms"),
     "adapt.objective": Setting("dsm", *_one_of("dsm", "moco", "triplet"), "dsm: a bent anchor against another moment of its own video and "
                                "the queue; moco: the queue alone; triplet: no queue"),
     "adapt.motion_broken": Setting("none", *_one_of("none", "shuffle", "reverse", "insertion", "any"), "dsm: a negative of the anchor's own "

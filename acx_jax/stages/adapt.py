@@ -23,6 +23,7 @@ from acx_jax.runtime.checkpoints import Checkpoints, save_variables
 from acx_jax.runtime.files import write_json, write_text
 from acx_jax.selfsup import projection, schemes, training
 from acx_jax.selfsup.memory import Queue, empty_queue, uniform_queue
+from acx_jax.selfsup.optimisers import learning_rate, make_optimiser
 from acx_jax.selfsup.views import ViewOptions
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
 from acx_jax.stages.job import Job
@@ -90,8 +91,9 @@ def _program(config: ConfigDict, *, batches_of_an_epoch: int) -> tuple[Any, trai
     head = projection.init_head(randomness.stream(config.seed, "projection"), inputs=spec.feature_dim, outputs=adapt.projection)
     frozen = adapt.freeze or None
     params = {"encoder": variables["params"], "head": head}
-    decayed = {"encoder": trainable(spec, params["encoder"], frozen), "head": True}
-    optimiser = _optimiser(adapt, decayed)
+    trained = {"encoder": trainable(spec, params["encoder"], frozen), "head": True}
+    optimiser = make_optimiser(params, trained, name=adapt.optimiser, rate=_rate(adapt), momentum=adapt.momentum,
+                               decay=adapt.weight_decay, decay_norms=adapt.decay_norms)
     project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm,
                                          frozen=frozen)
     state = training.initial_state(params, variables["batch_stats"], optimiser, _queue(config))
@@ -118,9 +120,8 @@ def _scheme(adapt: ConfigDict, batches_of_an_epoch: int) -> schemes.Scheme:
                                temperature=adapt.temperature, n_data=batches_of_an_epoch, exclude_own=adapt.exclude_own)
 
 
-def _optimiser(adapt: ConfigDict, decayed: Any) -> optax.GradientTransformation:
-    rate = optax.cosine_decay_schedule(adapt.learning_rate, adapt.steps)
-    return optax.chain(optax.add_decayed_weights(adapt.weight_decay, mask=decayed), optax.sgd(rate, adapt.momentum))
+def _rate(adapt: ConfigDict) -> optax.Schedule:
+    return learning_rate(adapt.schedule, peak=adapt.learning_rate, steps=adapt.steps, warmup=adapt.warmup)
 
 
 def _check_batch(batch: int) -> None:
