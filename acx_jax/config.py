@@ -88,6 +88,11 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
         (config.adapt.freeze in ("", *ENCODER_STAGES[encoder.arch]),
          f"config.adapt.freeze is {config.adapt.freeze!r}, expected a stage of {encoder.arch}: "
          f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.adapt.freeze= trains all"),
+        (config.adapt.warp == "sample" or encoder.crop <= 256,
+         f"config.adapt.warp is 'batch', the published warp, which takes config.encoder.crop up to 256, not {encoder.crop}"),
+        (config.adapt.motion_broken == "none" or config.adapt.objective == "dsm",
+         f"config.adapt.motion_broken is {config.adapt.motion_broken!r}, which only config.adapt.objective='dsm' takes, not "
+         f"{config.adapt.objective!r}"),
         (mcp.hidden % 4 == 0, f"config.learners.mcp.hidden is {mcp.hidden}, expected a multiple of 4"),
         (not 0 < data.max_frames < data.min_frames,
          f"config.data.max_frames is {data.max_frames}, expected 0 or at least config.data.min_frames = {data.min_frames}"),

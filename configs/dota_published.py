@@ -28,6 +28,10 @@ def get_config():
     config.adapt.steps = EPOCHS * VIDEOS // BATCH
     config.adapt.batch = BATCH
     config.adapt.queue = 16384  # larger than the data
+    config.adapt.queue_start, config.adapt.loss, config.adapt.exclude_own = "uniform", "nce", False
+    config.adapt.negative, config.adapt.crop = "wrapping", "squeeze"
+    config.adapt.jitter, config.adapt.warp = "last", "batch"
+    config.adapt.schedule, config.adapt.decay_norms = "step", True
     config.adapt.checkpoint_every = VIDEOS
     config.episodes.count, config.episodes.shot, config.episodes.query = 200, 5, 15
     config.learners.names = ("mcp", "proto", "linear")

@@ -20,7 +20,9 @@ from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
 from acx_jax.models.encoders import ENCODERS, normalise, variable_shapes
 from acx_jax.models.i3d import I3D, LOGITS
-from acx_jax.selfsup import projection, training
+from acx_jax.selfsup import projection, schemes, training
+from acx_jax.selfsup.memory import empty_queue
+from acx_jax.selfsup.views import ViewOptions
 
 PLATFORMS = ("cuda", "tpu")
 AXIS = "devices"
@@ -79,11 +81,12 @@ def test_the_adaptation_step(arch: str, frozen: str | None, train_norm: bool) ->
     spec = ENCODERS[arch]
     optimiser = optax.sgd(0.003, 0.9)
     project = projection.make_projection(spec, dtype=jnp.float32, axis=AXIS, train_norm=train_norm, frozen=frozen)
-    step = training.make_step(project, optimiser, size=32, temperature=0.07, key_momentum=0.999, axis=AXIS)
+    scheme = schemes.contrastive(negatives=("negative", "broken"), warp=True, broken="any", loss="nce", temperature=0.07, n_data=4, exclude_own=True)
+    step = training.make_step(project, optimiser, scheme, options=ViewOptions(32, "random", "all", "sample"), key_momentum=0.999, axis=AXIS)
     variables = variable_shapes(spec, (1, 8, 32, 32, 3))
     head = {"kernel": shape(spec.feature_dim, 8), "bias": shape(8)}
     state = jax.eval_shape(lambda encoder, head, statistics: training.initial_state(
-        {"encoder": encoder, "head": head}, statistics, optimiser, queue=16, dimension=8), variables["params"], head, variables["batch_stats"])
+        {"encoder": encoder, "head": head}, statistics, optimiser, empty_queue(16, 8)), variables["params"], head, variables["batch_stats"])
     frames = shape(1, 2, 8, 40, 40, 3, dtype=jnp.uint8)
     clips = Clips(frames, frames, shape(1, 2, dtype=bool), shape(1, 2, dtype=jnp.int32))
     first = jax.tree.map(lambda leaf: shape(1, *leaf.shape, dtype=leaf.dtype), state)

@@ -20,6 +20,15 @@ DIFFER = {
     "data.width": (340, 0),
     "data.resample": ("nearest", "bilinear"),
     "adapt.queue": (16384, 1024),
+    "adapt.queue_start": ("uniform", "empty"),
+    "adapt.loss": ("nce", "info_nce"),
+    "adapt.exclude_own": (False, True),
+    "adapt.negative": ("wrapping", "apart"),
+    "adapt.crop": ("squeeze", "random"),
+    "adapt.jitter": ("last", "all"),
+    "adapt.warp": ("batch", "sample"),
+    "adapt.schedule": ("step", "cosine"),
+    "adapt.decay_norms": (True, False),
     "learners.pool": ("middle", "mean"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,18 +62,20 @@ def locate_windows(stored: Sequence[StoredSegment], *, length: int, stride: int)
 
 
 def clips_feed(prepared: Path, stored: Sequence[StoredSegment], *, length: int, batch: int, steps: int, seed: int,
-               start_step: int = 0) -> Iterator[Clips]:
+               negative: str, square: str, start_step: int = 0) -> Iterator[Clips]:
     """Yields batches start_step .. steps - 1 of random clips of `length` frames from the adaptation split.
 
     Each epoch takes every video once, in a new order; with fewer videos than `batch` a batch holds several clips of one.
-    Sample n follows from (seed, n) alone, whatever was fed before. Raises UsageError when there is no clip to draw.
+    Sample n follows from (seed, n) alone, whatever was fed before. negative: "apart" (`draw_clips`) or "wrapping"
+    (`draw_wrapping_clips`). square: how frames become square, "random" (`square_crop`) or "squeeze" (`square_squeeze`). Raises UsageError when there is no clip to draw.
     """
     videos = _videos(stored, length)
     if not videos:
         raise UsageError(f"no normal segment of {length} frames is left to adapt on: raise --config.data.adapt_share, mark "
                          "videos with split=adapt, or skip adaptation with --config.adapt.steps=0")
     clips = _ClipReader(open_records(prepared, ADAPT), load_windows(prepared))
-    return _iterate(_ClipBatches(clips, videos, length=length, batch=batch, steps=steps, seed=seed), start_step)
+    return _iterate(_ClipBatches(clips, videos, length=length, batch=batch, steps=steps, seed=seed,
+                                 draw=DRAWS[negative], square=SQUARES[square]), start_step)
 
 
 def draw_clips(segments: Sequence[StoredSegment], length: int,
@@ -92,6 +94,24 @@ def draw_clips(segments: Sequence[StoredSegment], length: int,
     negative = rng.choice(apart) if apart.size else None
     pick = [None if i is None else (int(choices[0][i]), int(choices[1][i])) for i in (anchor, negative)]
     return pick[0], pick[1]
+
+
+def draw_wrapping_clips(segments: Sequence[StoredSegment], length: int, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The published draw: two uniform starts in one segment of L frames, one for the anchor and one for the negative.
+
+    Where they are less than 2 frames apart, the negative moves on by L // 3, modulo L: a clip may wrap round the end, and the two
+    may share frames. The segment is drawn by its frames.
+    """
+    frames = np.array([s.frames for s in segments])
+    which = int(rng.choice(len(segments), p=frames / frames.sum()))
+    total = int(frames[which])
+    anchor, negative = (int(start) for start in rng.integers(0, total - length + 1, 2))
+    if abs(negative - anchor) < 2:
+        negative = (negative + total // 3) % total
+    return (which, anchor), (which, negative)
+
+
+DRAWS = {"apart": draw_clips, "wrapping": draw_wrapping_clips}
 
 
 class _WindowBatches:
@@ -120,7 +140,10 @@ class _ClipReader:
         self._block = lru_cache(_BLOCKS_KEPT)(lambda record: records[record]["frames"])
 
     def read(self, segment: StoredSegment, start: int, length: int) -> np.ndarray:
-        """Frames start .. start + length - 1 of the segment's stored ones, uint8 [length, H, W, 3]."""
+        """Frames start .. start + length - 1 of the segment's stored ones, after its last from the first again; uint8 [length, H, W, 3]."""
+        if start + length > segment.frames:  # wraps round the end
+            kept = segment.frames - start
+            return np.concatenate([self.read(segment, start, kept), self.read(segment, 0, length - kept)])
         ranges = block_ranges(segment.frames, length=self._windows.length, stride=self._windows.stride)
         parts, at = [], start
         for i, (first, stop) in enumerate(ranges):
@@ -133,7 +156,9 @@ class _ClipReader:
 class _ClipBatches:
     """Random access to the batches of `clips_feed`."""
 
-    def __init__(self, clips: _ClipReader, videos: list[list[StoredSegment]], *, length: int, batch: int, steps: int, seed: int):
+    def __init__(self, clips: _ClipReader, videos: list[list[StoredSegment]], *, length: int, batch: int, steps: int, seed: int,
+                 draw: Callable, square: Callable):
+        self._draw, self._square = draw, square
         self._clips, self._videos, self._length = clips, videos, length
         self._batch, self._steps, self._seed = batch, steps, seed
         self._order = lru_cache(2)(lambda epoch: numpy_stream(seed, "adaptation order", epoch).permutation(len(videos)))
@@ -151,9 +176,9 @@ class _ClipBatches:
         video = int(self._order(epoch)[position])
         rng = numpy_stream(self._seed, "adaptation clip", number)
         segments = self._videos[video]
-        anchor, negative = draw_clips(segments, self._length, rng)
+        anchor, negative = self._draw(segments, self._length, rng)
         share = rng.random()
-        clips = [square_crop(self._clips.read(segments[i], start, self._length), share)
+        clips = [self._square(self._clips.read(segments[i], start, self._length), share)
                  for i, start in (anchor, negative or anchor)]
         return clips[0], clips[1], negative is not None, video
 
@@ -170,6 +195,17 @@ def square_crop(frames: np.ndarray, share: float) -> np.ndarray:
     side = min(height, width)
     top, left = (int(share * (length - side + 1)) for length in (height, width))
     return frames[:, top:top + side, left:left + side]
+
+
+def square_squeeze(frames: np.ndarray, share: float) -> np.ndarray:
+    """[T, H, W, 3] -> [T, S, S, 3], S the shorter side: all of the frame, its longer side squeezed by the nearest pixels (published)."""
+    del share
+    side = min(frames.shape[1:3])
+    rows, columns = (((2 * np.arange(side) + 1) * length) // (2 * side) for length in frames.shape[1:3])
+    return frames[:, rows][:, :, columns]
+
+
+SQUARES = {"random": square_crop, "squeeze": square_squeeze}
 
 
 def _videos(stored: Sequence[StoredSegment], length: int) -> list[list[StoredSegment]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from acx_jax.published import backbones, context, heads, real_frames, transforms
+from acx_jax.published import backbones, context, contrast, heads, real_frames, transforms, warp
 from acx_jax.published.bundle import Check
 
 FAMILIES: dict[str, dict[str, Check]] = {
     "backbones": backbones.CHECKS,
     "context": context.CHECKS,
+    "contrast": contrast.CHECKS,
     "heads": heads.CHECKS,
     "i3d": real_frames.CHECKS,
     "transforms": transforms.CHECKS,
+    "warp": warp.CHECKS,
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dm_pix
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +16,24 @@ def jitter(key: jax.Array, clip: jax.Array) -> jax.Array:
 
     Factors as published: brightness and contrast in [0.5, 1.5], saturation in [0.75, 1.25], hue in [-0.5, 0.5] of the circle.
     """
+    changes, order = _drawn(key)
+    return jax.lax.scan(lambda changed, which: (jax.lax.switch(which, changes, changed), None), clip, order)[0]
+
+
+def last_jitter(key: jax.Array, clip: jax.Array) -> jax.Array:
+    """The published form of `jitter`: each change starts from the clip as it was, so that only the last one shows."""
+    changes, order = _drawn(key)
+    return jax.lax.switch(order[-1], changes, clip)
+
+
+def _drawn(key: jax.Array) -> tuple[list[Callable[[jax.Array], jax.Array]], jax.Array]:
+    """The four changes with their factors, and their order."""
     order_key, *keys = jax.random.split(key, 5)
     ranges = ((0.5, 1.5), (0.5, 1.5), (0.75, 1.25), (-0.5, 0.5))
     factors = [jax.random.uniform(k, (), minval=low, maxval=high) for k, (low, high) in zip(keys, ranges)]
     changes = [lambda x, change=change, factor=factor: jnp.clip(change(x, factor), 0, 1)
-               for change, factor in zip((brightness, contrast, saturation, dm_pix.adjust_hue), factors)]
-    order = jax.random.permutation(order_key, 4)
-    return jax.lax.scan(lambda changed, which: (jax.lax.switch(which, changes, changed), None), clip, order)[0]
+               for change, factor in zip((brightness, contrast, saturation, hue), factors)]
+    return changes, jax.random.permutation(order_key, 4)
 
 
 def brightness(clip: jax.Array, factor: jax.Array) -> jax.Array:
@@ -39,3 +51,10 @@ def saturation(clip: jax.Array, factor: jax.Array) -> jax.Array:
     """Blends with the grey picture."""
     grey = (clip @ GREY)[..., None]
     return grey + factor * (clip - grey)
+
+
+def hue(clip: jax.Array, turn: jax.Array) -> jax.Array:
+    """Turns the hue by a share of the circle."""
+    import dm_pix  # here, so that a benchmark of other views needs no more than jax
+
+    return dm_pix.adjust_hue(clip, turn)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 CENTRES = (60 / 224, 140 / 224)  # published ranges of the local warp, as shares of the side
 SHIFTS = (10 / 224, 20 / 224)
 MOST_WARPS = 3
+LARGEST_SWAPPED = 256  # pixels: beyond, the whole numbers of `swapped_bend` do not fit
 
 
 class Grid(NamedTuple):
@@ -29,6 +30,12 @@ def crop(key: jax.Array, grid: Grid, *, of: int) -> Grid:
     """Moves the output's square uniformly at random within a frame of `of` x `of`."""
     shift = jax.random.randint(key, (2,), 0, of - grid.rows.shape[0] + 1)
     return Grid(grid.rows + shift[0], grid.columns + shift[1])
+
+
+def squeeze(grid: Grid, *, of: int) -> Grid:
+    """The whole frame of `of` x `of` in place of a part of it, so that there is nothing left to crop (published)."""
+    scale = of / grid.rows.shape[0]
+    return Grid(*((line + 0.5) * scale - 0.5 for line in grid))
 
 
 def rotate(key: jax.Array, grid: Grid, *, of: int, degrees: float = 10.0) -> Grid:
@@ -69,6 +76,41 @@ def bend(grid: Grid, centre: jax.Array, shift: jax.Array) -> Grid:
     reach = jnp.where(near, 0.5 / (3 * ratio**2 + 1), 0.0)
     inside = grid.rows.shape[0] - 1.0
     return Grid(jnp.clip(grid.rows - reach * shift[0], 0, inside), jnp.clip(grid.columns - reach * shift[1], 0, inside))
+
+
+def swapped_warps(key: jax.Array, grid: Grid) -> Grid:
+    """The published local warps: one to three of `swapped_bend`, centres in [60, 140) and shifts in [10, 20) pixels of 224.
+
+    Both are scaled to the grid's side. One key for a whole batch bends every clip of it alike, as published.
+    """
+    count_key, warp_key = jax.random.split(key)
+    count = jax.random.randint(count_key, (), 1, MOST_WARPS + 1)
+    side = grid.rows.shape[0]
+    centres, shifts = ([round(share * side) for share in ends] for ends in (CENTRES, SHIFTS))
+    for i, one in enumerate(jax.random.split(warp_key, MOST_WARPS)):
+        centre_key, shift_key = jax.random.split(one)
+        centre = jax.random.randint(centre_key, (2,), *centres)
+        shift = jax.random.randint(shift_key, (2,), max(shifts[0], 1), max(shifts[1], 2))
+        warped = swapped_bend(grid, jnp.concatenate([centre, shift]))
+        grid = Grid(*(jnp.where(i < count, new, old) for new, old in zip(warped, grid)))
+    return grid
+
+
+def swapped_bend(grid: Grid, point: jax.Array) -> Grid:
+    """The published form of `bend`, bit for bit: whole pixels, and x, dx along the rows. point: int32 [4] = (x, y, dx, dy).
+
+    The reach 0.5 dx / (3 (d / |s|)^4 + 1) is cut to a whole number; as integers, so that no rounding moves a pixel. For that a
+    side may have at most LARGEST_SWAPPED pixels; grid holds whole numbers.
+    """
+    side = grid.rows.shape[0]
+    rows, columns = grid.rows.astype(jnp.int32), grid.columns.astype(jnp.int32)
+    x, y, dx, dy = point
+    near = (rows >= x - 3 * dx) & (rows < x + 3 * dx) & (columns >= y - 3 * dy) & (columns < y + 3 * dy)
+    shift = dx**2 + dy**2
+    away = jnp.minimum((rows - x - dx) ** 2 + (columns - y - dy) ** 2, 16 * shift)  # no further within `near`
+    below = 2 * (3 * away**2 + shift**2)
+    moved = (jnp.clip(rows - dx * shift**2 // below, 0, side - 1), jnp.clip(columns - dy * shift**2 // below, 0, side - 1))
+    return Grid(*(jnp.where(near, new, old).astype(jnp.float32) for new, old in zip(moved, (rows, columns))))
 
 
 def sample(clip: jax.Array, grid: Grid) -> jax.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +11,10 @@ import jax.numpy as jnp
 import optax
 
 from acx_jax.contracts import Clips
-from acx_jax.selfsup import views
-from acx_jax.selfsup.memory import Queue, empty_queue, push
-from acx_jax.selfsup.objectives import info_nce
+from acx_jax.selfsup import motion, views
+from acx_jax.selfsup.memory import Queue, push
+from acx_jax.selfsup.objectives import UNSET
+from acx_jax.selfsup.schemes import ANCHOR, BROKEN, NEGATIVE, POSITIVE, Embedded, Scheme
 
 Tree = Any
 # (params, batch statistics, clips float [B, T, S, S, 3] in [0, 1]) -> (vectors of unit norm [B, D], new statistics)
@@ -28,16 +30,17 @@ class AdaptState(NamedTuple):
     key_statistics: Tree
     optimiser: Tree
     queue: Queue
+    constant: jax.Array  # of the published loss, once a first batch has fixed it
     step: jax.Array
 
 
-def initial_state(params: Tree, statistics: Tree, optimiser: optax.GradientTransformation, *, queue: int, dimension: int) -> AdaptState:
-    """The state before the first step: the key encoder is a copy, the queue is empty."""
-    zero = jnp.zeros((), jnp.int32)
-    return AdaptState(params, statistics, params, statistics, optimiser.init(params), empty_queue(queue, dimension), zero)
+def initial_state(params: Tree, statistics: Tree, optimiser: optax.GradientTransformation, queue: Queue) -> AdaptState:
+    """The state before the first step: the key encoder is a copy."""
+    zero, unset = jnp.zeros((), jnp.int32), jnp.full((), UNSET, jnp.float32)
+    return AdaptState(params, statistics, params, statistics, optimiser.init(params), queue, unset, zero)
 
 
-def make_step(project: Project, optimiser: optax.GradientTransformation, *, size: int, temperature: float, key_momentum: float,
+def make_step(project: Project, optimiser: optax.GradientTransformation, scheme: Scheme, *, options: views.ViewOptions, key_momentum: float,
               axis: str) -> Callable[[AdaptState, Clips, jax.Array], tuple[AdaptState, dict[str, jax.Array]]]:
     """step(state, this device's clips, key) -> (state, metrics), inside a map over the axis `axis`.
 
@@ -45,38 +48,45 @@ def make_step(project: Project, optimiser: optax.GradientTransformation, *, size
     that the number of devices changes nothing.
     """
 
-    def loss_of(params: Tree, state: AdaptState, both: jax.Array, keys: jax.Array, clips: Clips):
-        # A scan, so that anchor and negative pass one after the other through one compiled encoder.
-        statistics, (query, far) = jax.lax.scan(lambda carry, x: project(params, carry, x)[::-1], state.statistics, both)
-        loss, metrics = info_nce(query, keys, far, has_negative=clips.has_negative, video=clips.video, queue=state.queue,
-                                 temperature=temperature)
-        return loss, (statistics, metrics)
+    def loss_of(params: Tree, state: AdaptState, trained: jax.Array, keys: jax.Array, clips: Clips):
+        # A scan, so that anchor and negatives pass one after the other through one compiled encoder.
+        statistics, vectors = jax.lax.scan(lambda carry, x: project(params, carry, x)[::-1], state.statistics, trained)
+        embedded = Embedded(dict(zip(scheme.trained, vectors, strict=True)), keys, clips.has_negative, clips.video)
+        loss, (constant, metrics) = scheme.loss(embedded, state.queue, state.constant, axis)
+        return loss, (statistics, constant, metrics)
 
     def step(state: AdaptState, clips: Clips, key: jax.Array) -> tuple[AdaptState, dict[str, jax.Array]]:
-        anchor, positive, negative = _draw_views(jax.random.fold_in(key, state.step), clips, size=size, axis=axis)
-        both = jnp.stack([anchor, negative])
-        keys, key_statistics = project(state.key_params, state.key_statistics, positive)
+        drawn = _draw_views(jax.random.fold_in(key, state.step), clips, scheme, options=options, axis=axis)
+        keys, key_statistics = project(state.key_params, state.key_statistics, drawn[-1])
         keys = jax.lax.stop_gradient(keys)
-        (loss, (statistics, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params, state, both, keys, clips)
+        (loss, (statistics, constant, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params, state, drawn[:-1], keys, clips)
         gradient, metrics = jax.lax.pmean((gradient, {"loss": loss, **metrics}), axis)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         key_params = optax.incremental_update(params, state.key_params, 1 - key_momentum)
         everywhere = jax.lax.all_gather((keys, clips.video), axis, tiled=True)
         metrics = metrics | {"gradient_norm": optax.tree.norm(gradient)}
-        return AdaptState(params, statistics, key_params, key_statistics, optimiser_state, push(state.queue, *everywhere),
+        return AdaptState(params, statistics, key_params, key_statistics, optimiser_state, push(state.queue, *everywhere), constant,
                           state.step + 1), metrics
 
     return step
 
 
-def _draw_views(key: jax.Array, clips: Clips, *, size: int, axis: str) -> jax.Array:
-    """Anchor, positive (the anchor's frames again) and negative views, float32 [3, B, T, size, size, 3] in [0, 1]."""
-    batch = len(clips.video)
+_KINDS = (ANCHOR, POSITIVE, NEGATIVE, BROKEN)  # a kind's place here is part of its views' keys
+
+
+def _draw_views(key: jax.Array, clips: Clips, scheme: Scheme, *, options: views.ViewOptions, axis: str) -> jax.Array:
+    """The views that the trained encoder sees, then the positive (the anchor's frames again): float32 [N, B, T, size, size, 3]."""
+    batch, kinds = len(clips.video), (*scheme.trained, POSITIVE)
     place = jax.lax.axis_index(axis) * batch + jnp.arange(batch)
-    keys = jax.vmap(lambda kind: jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), kind))(place))(jnp.arange(3))
-    sources = jnp.concatenate([clips.anchor, clips.anchor, clips.negative])
-    is_anchor = jnp.arange(3 * batch) < batch
-    drawn = jax.vmap(lambda k, clip, warp: views.view(k, clip, warp, size=size))(keys.reshape(-1), sources, is_anchor)
-    return drawn.reshape(3, batch, *drawn.shape[1:])
+    keys = jax.vmap(lambda kind: jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), kind))(place))(
+        jnp.array([_KINDS.index(kind) for kind in kinds]))
+    sources = {ANCHOR: clips.anchor, POSITIVE: clips.anchor, NEGATIVE: clips.negative}
+    if BROKEN in kinds:
+        breaking = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), len(_KINDS)))(place)
+        sources[BROKEN] = jax.vmap(partial(motion.broken, kind=scheme.broken))(breaking, clips.anchor, clips.negative, clips.has_negative)
+    bent = jnp.repeat(jnp.array([scheme.warp and kind == ANCHOR for kind in kinds]), batch)
+    drawn = jax.vmap(lambda k, clip, warp: views.view(k, clip, warp, key, options=options))(
+        keys.reshape(-1), jnp.concatenate([sources[kind] for kind in kinds]), bent)
+    return drawn.reshape(len(kinds), batch, *drawn.shape[1:])

@@ -21,7 +21,10 @@ from acx_jax.models.encoders import ENCODERS, trainable
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
 from acx_jax.runtime.files import write_json, write_text
-from acx_jax.selfsup import projection, training
+from acx_jax.selfsup import projection, schemes, training
+from acx_jax.selfsup.memory import Queue, empty_queue, uniform_queue
+from acx_jax.selfsup.optimisers import learning_rate, make_optimiser
+from acx_jax.selfsup.views import ViewOptions
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
 from acx_jax.stages.job import Job
 
@@ -57,7 +60,7 @@ def run(job: Job) -> None:
 def _train(job: Job, clips: list[StoredSegment]) -> training.AdaptState:
     config, adapt = job.config, job.config.adapt
     _check_batch(adapt.batch)
-    step, state = _program(config)
+    step, state = _program(config, batches_of_an_epoch=max(len({s.segment.video for s in clips}) // adapt.batch, 1))
     with closing(Checkpoints(job.out / "checkpoints", every=adapt.checkpoint_every)) as checkpoints:
         return _run_steps(job, clips, step, _resumed(checkpoints, state, job), checkpoints)
 
@@ -67,7 +70,7 @@ def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.
     """The steps that `state` has not done yet."""
     config, adapt = job.config, job.config.adapt
     feed = clips_feed(job.workdir / "prepare", clips, length=config.data.clip_frames, batch=adapt.batch, steps=adapt.steps,
-                      seed=config.seed, start_step=int(state.step))
+                      seed=config.seed, negative=adapt.negative, square=adapt.crop, start_step=int(state.step))
     state = devices.replicate(state)
     key = randomness.stream(config.seed, "adapt")
     _say_start(job, clips)
@@ -81,26 +84,44 @@ def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.
     return devices.first(state)
 
 
-def _program(config: ConfigDict) -> tuple[Any, training.AdaptState]:
+def _program(config: ConfigDict, *, batches_of_an_epoch: int) -> tuple[Any, training.AdaptState]:
     """The compiled step and the state it starts from."""
     adapt, spec = config.adapt, ENCODERS[config.encoder.arch]
     variables = pretrained_variables(config)
     head = projection.init_head(randomness.stream(config.seed, "projection"), inputs=spec.feature_dim, outputs=adapt.projection)
     frozen = adapt.freeze or None
     params = {"encoder": variables["params"], "head": head}
-    decayed = {"encoder": trainable(spec, params["encoder"], frozen), "head": True}
-    optimiser = _optimiser(adapt, decayed)
+    trained = {"encoder": trainable(spec, params["encoder"], frozen), "head": True}
+    optimiser = make_optimiser(params, trained, name=adapt.optimiser, rate=_rate(adapt), momentum=adapt.momentum,
+                               decay=adapt.weight_decay, decay_norms=adapt.decay_norms)
     project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm,
                                          frozen=frozen)
-    state = training.initial_state(params, variables["batch_stats"], optimiser, queue=adapt.queue, dimension=adapt.projection)
-    step = training.make_step(project, optimiser, size=config.encoder.crop, temperature=adapt.temperature,
+    state = training.initial_state(params, variables["batch_stats"], optimiser, _queue(config))
+    options = ViewOptions(config.encoder.crop, adapt.crop, adapt.jitter, adapt.warp)
+    step = training.make_step(project, optimiser, _scheme(adapt, batches_of_an_epoch), options=options,
                               key_momentum=adapt.key_momentum, axis=devices.AXIS)
     return devices.map_over_devices(step, in_axes=(0, 0, None), donate=(0,)), state
 
 
-def _optimiser(adapt: ConfigDict, decayed: Any) -> optax.GradientTransformation:
-    rate = optax.cosine_decay_schedule(adapt.learning_rate, adapt.steps)
-    return optax.chain(optax.add_decayed_weights(adapt.weight_decay, mask=decayed), optax.sgd(rate, adapt.momentum))
+def _queue(config: ConfigDict) -> Queue:
+    size, dimension = config.adapt.queue, config.adapt.projection
+    if config.adapt.queue_start == "empty":
+        return empty_queue(size, dimension)
+    return uniform_queue(randomness.stream(config.seed, "queue"), size, dimension)
+
+
+def _scheme(adapt: ConfigDict, batches_of_an_epoch: int) -> schemes.Scheme:
+    """The objective; the published loss takes the number of batches of an epoch for the number of data."""
+    if adapt.objective == "triplet":
+        return schemes.triplets(margin=adapt.margin)
+    broken = () if adapt.motion_broken == "none" else (schemes.BROKEN,)
+    negatives = (schemes.NEGATIVE, *broken) if adapt.objective == "dsm" else ()
+    return schemes.contrastive(negatives=negatives, warp=adapt.objective == "dsm", broken=adapt.motion_broken, loss=adapt.loss,
+                               temperature=adapt.temperature, n_data=batches_of_an_epoch, exclude_own=adapt.exclude_own)
+
+
+def _rate(adapt: ConfigDict) -> optax.Schedule:
+    return learning_rate(adapt.schedule, peak=adapt.learning_rate, steps=adapt.steps, warmup=adapt.warmup)
 
 
 def _check_batch(batch: int) -> None:

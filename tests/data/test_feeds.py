@@ -14,7 +14,7 @@ from acx_jax.contracts import NORMAL, Clips, Coverage, Segment, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.builders import clips
 from acx_jax.data.builders.folder import list_folder
-from acx_jax.data.feeds import centre_crop, clips_feed, draw_clips, square_crop, windows_feed
+from acx_jax.data.feeds import centre_crop, clips_feed, draw_clips, draw_wrapping_clips, square_crop, square_squeeze, windows_feed
 from acx_jax.data.splits import assign_splits
 from acx_jax.data.windows import window_count
 from acx_jax.errors import UsageError
@@ -52,7 +52,7 @@ def windows(folder: Path, **changes) -> list:
 
 
 def adaptation(folder: Path, **changes) -> list[Clips]:
-    options = dict(length=LENGTH, batch=6, steps=12, seed=3) | changes
+    options = dict(length=LENGTH, batch=6, steps=12, seed=3, negative="apart", square="random") | changes
     return list(clips_feed(folder, prepared.load(folder)[0], **options))
 
 
@@ -198,5 +198,34 @@ def test_crops(height: int, width: int) -> None:
 
 
 def test_feeds_are_lazy(folder: Path) -> None:
-    feed = clips_feed(folder, prepared.load(folder)[0], length=LENGTH, batch=2, steps=10**9, seed=0)
+    feed = clips_feed(folder, prepared.load(folder)[0], length=LENGTH, batch=2, steps=10**9, seed=0, negative="apart", square="random")
     assert len(list(itertools.islice(feed, 3))) == 3
+
+
+def test_published_negatives_wrap_round_and_share_frames_where_ours_never_do() -> None:
+    segments, rng = [StoredSegment(Segment("v", 0, 29, NORMAL), 30, 0, 1)], np.random.default_rng(0)
+    shared = {draw: 0 for draw in (draw_clips, draw_wrapping_clips)}
+    wrapped = 0
+    for draw in shared:
+        for _ in range(1000):
+            (_, anchor), (_, negative) = draw(segments, 8, rng)
+            frames = [set((start + np.arange(8)) % 30) for start in (anchor, negative)]
+            shared[draw] += bool(frames[0] & frames[1])
+            wrapped += negative + 8 > 30
+            assert abs(anchor - negative) >= 2 and anchor + 8 <= 30
+    assert shared[draw_clips] == 0 and shared[draw_wrapping_clips] > 300 and wrapped > 0
+
+
+def test_wrapping_clips_are_read_from_the_first_frame_on_again(folder: Path) -> None:
+    adapt = {s.segment.video: s.segment for s in prepared.load(folder)[0] if s.segment.video == "3"}
+    batches = adaptation(folder, negative="wrapping", steps=20)
+    assert all(batch.has_negative.all() for batch in batches)
+    read = {tuple(clip[:, 0, 0, 1]) for batch in batches for clip in batch.negative if clip[0, 0, 0, 0] == 3}
+    first, last = adapt["3"].start, adapt["3"].end
+    assert any(last in numbers and numbers[numbers.index(last) + 1:][:1] == (first,) for numbers in read)
+
+
+def test_published_frames_are_squeezed_whole_and_ours_cut(folder: Path) -> None:
+    columns = {square: adaptation(folder, square=square, steps=1)[0].anchor[0, 0, 0, :, 2].tolist() for square in ("squeeze", "random")}
+    assert columns["squeeze"] == [(2 * i + 1) * 24 // 32 for i in range(16)] and set(np.diff(columns["random"])) == {1}
+    assert square_squeeze(np.zeros((2, 24, 16, 3)), 0.5).shape == (2, 16, 16, 3)

@@ -5,10 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from acx_jax.selfsup import objectives, schemes
 from acx_jax.selfsup.memory import EMPTY, Queue, empty_queue, push
-from acx_jax.selfsup.objectives import info_nce
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
+
+
+def info_nce(query, key, negative, *, has_negative, video, queue, temperature):
+    """The whole objective with the other moment as its one hard negative."""
+    scheme = schemes.contrastive(negatives=("negative",), warp=True, broken="any", loss="info_nce", temperature=temperature, n_data=1,
+                                 exclude_own=True)
+    embedded = schemes.Embedded({"anchor": query, "negative": negative}, key, has_negative, video)
+    value, (_, metrics) = scheme.loss(embedded, queue, jnp.float32(objectives.UNSET), "")
+    return value, metrics
 
 
 def unit(seed: int, rows: int, dimension: int = 4) -> np.ndarray:

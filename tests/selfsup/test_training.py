@@ -14,10 +14,14 @@ from acx_jax.contracts import Clips
 from acx_jax.models.batch_norm import BatchNorm
 from acx_jax.models.encoders import ENCODERS, init_variables
 from acx_jax.runtime import devices
-from acx_jax.selfsup import projection, training
+from acx_jax.selfsup import projection, schemes, training
+from acx_jax.selfsup.memory import empty_queue
+from acx_jax.selfsup.views import ViewOptions
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 SIDE, SIZE, FRAMES, BATCH, QUEUE, DIMENSION, MOMENTUM = 10, 8, 2, 4, 6, 8, 0.9
+VIEWS = ViewOptions(SIZE, "random", "all", "sample")
+DSM = schemes.contrastive(negatives=("negative",), warp=True, broken="any", loss="info_nce", temperature=0.2, n_data=1, exclude_own=True)
 
 
 def batch_of(seed: int, *, side: int = SIDE, frames: int = FRAMES) -> Clips:
@@ -50,7 +54,7 @@ def toy_project(axis: str) -> training.Project:
 
 
 def toy_step(axis: str):
-    return training.make_step(toy_project(axis), optax.sgd(0.1, 0.9), size=SIZE, temperature=0.2, key_momentum=MOMENTUM, axis=axis)
+    return training.make_step(toy_project(axis), optax.sgd(0.1, 0.9), DSM, options=VIEWS, key_momentum=MOMENTUM, axis=axis)
 
 
 @cache
@@ -58,7 +62,7 @@ def toy() -> tuple[Any, training.AdaptState]:
     """The mapped step of the toy encoder, and its first state."""
     params = {"kernel": jax.random.normal(jax.random.key(0), (12, DIMENSION)), "norm": {"bias": jnp.zeros(12)}}
     statistics = {"calls": jnp.zeros(()), "norm": {"mean": jnp.zeros(12), "var": jnp.ones(12)}}
-    state = training.initial_state(params, statistics, optax.sgd(0.1, 0.9), queue=QUEUE, dimension=DIMENSION)
+    state = training.initial_state(params, statistics, optax.sgd(0.1, 0.9), empty_queue(QUEUE, DIMENSION))
     return devices.map_over_devices(toy_step(devices.AXIS), in_axes=(0, 0, None)), state
 
 
@@ -133,7 +137,7 @@ def test_views_differ_by_sample_and_kind_and_not_by_the_number_of_devices():
     clips = clips._replace(negative=clips.anchor)
 
     def drawn(over: int) -> np.ndarray:
-        one = jax.vmap(lambda part: training._draw_views(jax.random.key(0), part, size=SIZE, axis="some"), axis_name="some")
+        one = jax.vmap(lambda part: training._draw_views(jax.random.key(0), part, DSM, options=VIEWS, axis="some"), axis_name="some")
         views = jax.jit(one)(jax.tree.map(lambda x: x.reshape(over, -1, *x.shape[1:]), clips))
         return np.concatenate(np.asarray(views), axis=1)
 
@@ -170,7 +174,7 @@ def real() -> tuple[Any, training.AdaptState]:
     variables = init_variables(spec, jax.random.key(0), (1, 8, 16, 16, 3))
     head = projection.init_head(jax.random.key(1), inputs=spec.feature_dim, outputs=DIMENSION)
     project = projection.make_projection(spec, dtype=jnp.float32, axis=devices.AXIS, train_norm=True, frozen=None)
-    step = training.make_step(project, optimiser, size=16, temperature=0.2, key_momentum=MOMENTUM, axis=devices.AXIS)
+    step = training.make_step(project, optimiser, DSM, options=VIEWS._replace(size=16), key_momentum=MOMENTUM, axis=devices.AXIS)
     state = training.initial_state({"encoder": variables["params"], "head": head}, variables["batch_stats"], optimiser,
-                                   queue=QUEUE, dimension=DIMENSION)
+                                   empty_queue(QUEUE, DIMENSION))
     return devices.map_over_devices(step, in_axes=(0, 0, None)), state

@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 
 from acx_jax.selfsup import colour
-from acx_jax.selfsup.views import view
+from acx_jax.selfsup.views import ViewOptions
+from acx_jax.selfsup.views import view as view_of
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 CLIP = np.random.default_rng(0).random((3, 4, 5, 3)).astype(np.float32)
 BYTES = np.random.default_rng(1).integers(0, 256, (3, 20, 20, 3), dtype=np.uint8)
+
+
+def view(key, clip, warp, *, size: int, batch_seed: int = 0, **changes):
+    options = ViewOptions(size, "random", "all", "sample")._replace(**changes)
+    return view_of(key, clip, warp, jax.random.key(batch_seed), options=options)
 
 
 def luma(pixel):

@@ -1,0 +1,93 @@
+"""Objectives of the adaptation: which views go through which encoder, and the loss of what comes out, with explicit state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from acx_jax.selfsup import objectives
+from acx_jax.selfsup.memory import Queue
+
+ANCHOR, POSITIVE, NEGATIVE, BROKEN = "anchor", "positive", "negative", "broken"
+Metrics = dict[str, jax.Array]
+
+
+class Embedded(NamedTuple):
+    """A batch after the encoders.
+
+    Attributes:
+      trained: unit vectors [B, D] of the views that the trained encoder saw, by name.
+      keys: those of the positive by the key encoder, no way for gradients.
+      has_negative: bool [B], whether there is another moment of the video.
+      video: int32 [B].
+    """
+
+    trained: Mapping[str, jax.Array]
+    keys: jax.Array
+    has_negative: jax.Array
+    video: jax.Array
+
+
+class Scheme(NamedTuple):
+    """An objective.
+
+    Attributes:
+      trained: views that the trained encoder sees, one after the other; the first is the anchor.
+      warp: whether the anchor's scene is bent.
+      broken: how the motion of the view BROKEN is broken, one of `motion.BREAKS` or "any".
+      loss: loss(embedded, queue, constant, axis) -> (loss, (constant, metrics)), inside a map over the axis `axis`.
+    """
+
+    trained: tuple[str, ...]
+    warp: bool
+    broken: str
+    loss: Callable[[Embedded, Queue, jax.Array, str], tuple[jax.Array, tuple[jax.Array, Metrics]]]
+
+
+def contrastive(*, negatives: tuple[str, ...], warp: bool, broken: str, loss: str, temperature: float, n_data: int,
+                exclude_own: bool) -> Scheme:
+    """The positive among the queue's keys and the given negatives (NEGATIVE, BROKEN) of the sample's own video.
+
+    DSM (arXiv 2112.06320) with them and a bent anchor; MoCo (He et al., 2020) with none. loss: "info_nce", or "nce" with its constant
+    fixed at the first batch, of all devices, to a whole number; n_data as in `objectives.nce`.
+    """
+    def value(embedded: Embedded, queue: Queue, constant: jax.Array, axis: str) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+        query, has = embedded.trained[ANCHOR], {NEGATIVE: embedded.has_negative, BROKEN: jnp.ones_like(embedded.has_negative)}
+        vectors = jnp.stack([embedded.trained[name] for name in negatives]) if negatives else jnp.zeros((0, *query.shape))
+        counts = jnp.stack([has[name] for name in negatives]) if negatives else jnp.zeros((0, len(query)), bool)
+        similar = objectives.similarities(query, embedded.keys, vectors, queue)
+        present = objectives.presence(embedded.video, counts, queue, exclude_own=exclude_own)
+        result, share = objectives.info_nce(similar, present, temperature=temperature)
+        if loss == "nce":
+            first = jax.lax.pmean(objectives.nce_constant(similar, temperature=temperature, n_data=n_data), axis)
+            constant = jnp.where(constant == objectives.UNSET, jnp.trunc(first), constant)
+            result = objectives.nce(similar, present, constant, temperature=temperature, n_data=n_data)
+        return result, (constant, {"positive_probability": share} | _similarities(embedded))
+
+    return Scheme((ANCHOR, *negatives), warp, broken, value)
+
+
+def triplets(*, margin: float) -> Scheme:
+    """The published triplet objective: intra, another moment of the video, and inter, that of another video."""
+    def value(embedded: Embedded, queue: Queue, constant: jax.Array, axis: str) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+        del queue, axis
+        loss = objectives.intra_inter_triplet(embedded.trained[ANCHOR], embedded.keys, embedded.trained[NEGATIVE], embedded.has_negative,
+                                              margin=margin)
+        return loss, (constant, _similarities(embedded))
+
+    return Scheme((ANCHOR, NEGATIVE), True, "any", value)
+
+
+def _similarities(embedded: Embedded) -> Metrics:
+    """Mean similarities of the anchors to their positives, and to each kind of negative where there is one."""
+    query, has = embedded.trained[ANCHOR], embedded.has_negative
+    found = {"positive_similarity": jnp.mean(jnp.sum(query * embedded.keys, axis=-1))}
+    if NEGATIVE in embedded.trained:
+        hard = jnp.sum(query * embedded.trained[NEGATIVE], axis=-1)
+        found["negative_similarity"] = jnp.sum(hard * has) / jnp.maximum(jnp.sum(has), 1)
+    if BROKEN in embedded.trained:
+        found["broken_similarity"] = jnp.mean(jnp.sum(query * embedded.trained[BROKEN], axis=-1))
+    return found
