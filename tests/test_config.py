@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as options
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
@@ -166,6 +167,7 @@ def values_of(default) -> st.SearchStrategy:
             tuple: st.lists(st.text(), max_size=4).map(tuple)}[type(default)]
 
 
+@options(deadline=None)  # a busy machine is no failure
 @given(st.fixed_dictionaries({}, optional={key: values_of(setting.default) for key, setting in settings.SCHEMA.items()}))
 def test_flat_values_survive_json(values):
     expected = {key: setting.default for key, setting in settings.SCHEMA.items()} | values
