@@ -112,7 +112,8 @@ def _probabilities(learner: Learner, features: ContextFeatures, episodes: Episod
 
 def _program(learner: Learner, graphs: Any) -> Callable[..., jax.Array]:
     """(support, query, keys), each of a chunk -> logits. Compiled at its first call."""
-    score = score_episodes(learner, way=WAY, together=1 if devices.on_cpu() else None)
+    vectors = graphs.mask.shape[-1] == 1  # small work: together it is quicker on any device
+    score = score_episodes(learner, way=WAY, together=1 if devices.on_cpu() and not vectors else None)
     compiled: list[Callable[..., jax.Array]] = []
 
     def program(*chunk: Any) -> jax.Array:
