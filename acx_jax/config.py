@@ -61,7 +61,8 @@ def validate(config: ConfigDict) -> ConfigDict:
         if type(value) is not type(setting.default):
             raise _wrong_type(key, value)
         if not setting.allows(value):
-            raise UsageError(f"config.{key} is {value!r}, expected {setting.range}{_nearest_learner(key, value)}  ({setting.doc})")
+            hint = _nearest_learner(key, value)
+            raise UsageError(f"config.{key} is {value!r}, expected {setting.range}{hint}  ({setting.doc})")
     for holds, message in _relations(config):
         if not holds:
             raise UsageError(message)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from acx_jax.contracts import Graphs, Support
 from acx_jax.fewshot.learner import Learner, Params, pooled
 
-Solve = Callable[[jax.Array, jax.Array], jax.Array]  # products of the support's vectors [S, S], labels one-hot [S, way] -> [S, way]
+Solve = Callable[[jax.Array, jax.Array], jax.Array]  # products s_i.s_j [S, S], one-hot labels [S, way] -> weights [S, way]
 
 
 def ridge(*, features: int, way: int, pool: str, penalty: float) -> Learner:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from acx_jax.contracts import Graphs, Support
+from acx_jax.contracts import ContextFeatures, Graphs, Support
 
 Params = Any
 
@@ -32,3 +33,13 @@ def pooled(graphs: Graphs, pool: str) -> jax.Array:
         weights = jax.nn.one_hot((counts[..., 0].astype(int) - 1) // 2, weights.shape[-1])
         counts = jnp.ones_like(counts)
     return jnp.einsum("...n,...np->...p", weights / counts, graphs.nodes)
+
+
+def pooled_segments(features: ContextFeatures, pool: str) -> ContextFeatures:
+    """Each segment as the one vector that `pooled` makes of it: an episode gathers far less of those."""
+    starts, counts = features.offsets[:-1], np.diff(features.offsets)
+    if pool == "middle":
+        vectors = features.vectors[starts + (counts - 1) // 2]
+    else:
+        vectors = np.add.reduceat(features.vectors, starts, axis=0) / counts[:, None].astype(np.float32)
+    return ContextFeatures(vectors, np.arange(len(counts) + 1))

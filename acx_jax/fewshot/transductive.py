@@ -67,7 +67,8 @@ def bd_cspn(*, features: int, way: int, pool: str, temperature: float) -> Learne
         vectors, members = pooled(support.graphs, pool), jax.nn.one_hot(support.labels, way)
         prototypes = class_means(vectors, support.labels, way)
         weights = members * weight(vectors, prototypes)
-        return {"mean": vectors.mean(axis=0), "prototypes": prototypes, "sums": weights.T @ vectors, "weights": weights.sum(axis=0)}
+        mean, sums = vectors.mean(axis=0), weights.T @ vectors
+        return {"mean": mean, "prototypes": prototypes, "sums": sums, "weights": weights.sum(axis=0)}
 
     def logits(params: Params, graphs: Graphs) -> jax.Array:
         vectors = pooled(graphs, pool)

@@ -23,7 +23,7 @@ from acx_jax.runtime.files import replacing, write_array, write_json
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages.embed import SETS
 from acx_jax.stages.job import Job
-from acx_jax.stages.learners import LENGTH, code_of, make_learner
+from acx_jax.stages.learners import LENGTH, code_of, make_learner, seen_by
 
 NO_FEATURES = "none"  # of the length baseline, which looks at none
 
@@ -85,7 +85,8 @@ def _row(job: Job, features_name: str, learner_name: str, features: ContextFeatu
         learner = make_learner(learner_name, job.config, features=features.vectors.shape[1])
         label = learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features"
         chunk = min(job.config.episodes.chunk, len(episodes.support))
-        write_array(path, _probabilities(learner, features, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
+        seen = seen_by(learner_name, job.config, features)
+        write_array(path, _probabilities(learner, seen, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     return {"learner": learner_name, "features": features_name, "category": "all", "ego_involved": "all", "way": WAY,
@@ -111,7 +112,8 @@ def _probabilities(learner: Learner, features: ContextFeatures, episodes: Episod
 
 def _program(learner: Learner, graphs: Any) -> Callable[..., jax.Array]:
     """(support, query, keys), each of a chunk -> logits. Compiled at its first call."""
-    score = score_episodes(learner, way=WAY, together=1 if devices.on_cpu() else None)
+    vectors = graphs.mask.shape[-1] == 1  # small work: together it is quicker on any device
+    score = score_episodes(learner, way=WAY, together=1 if devices.on_cpu() and not vectors else None)
     compiled: list[Callable[..., jax.Array]] = []
 
     def program(*chunk: Any) -> jax.Array:

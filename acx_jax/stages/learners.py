@@ -16,16 +16,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import LABELS
+from acx_jax.contracts import LABELS, ContextFeatures
 from acx_jax.errors import UsageError
 from acx_jax.fewshot import baselines, closed_form, gradient_heads, transductive
-from acx_jax.fewshot.learner import Learner
+from acx_jax.fewshot.learner import Learner, pooled_segments
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
 from acx_jax.settings import ON_TOP
 
 WAY = len(LABELS)
 LENGTH = "length"  # the baseline that looks at no features
+WHOLE_SEGMENTS = ("mcp", LENGTH)  # the others look at one vector a segment
 
 
 def make_learner(name: str, config: ConfigDict, *, features: int) -> Learner:
@@ -39,6 +40,12 @@ def make_learner(name: str, config: ConfigDict, *, features: int) -> Learner:
     if name == base:
         return learner
     return transductive.label_propagation(learner, pool=options.pool, **options.propagation)
+
+
+def seen_by(name: str, config: ConfigDict, features: ContextFeatures) -> ContextFeatures:
+    """What a learner needs of the features: one vector a segment where it looks at no more, all of them otherwise."""
+    base = name.removesuffix(ON_TOP)
+    return features if "." in base or base in WHOLE_SEGMENTS else pooled_segments(features, config.learners.pool)
 
 
 def check_names(config: ConfigDict) -> None:
@@ -94,7 +101,8 @@ def _made(path: str, features: int) -> Learner:
         raise UsageError(f"config.learners.names: {path} cannot be called as {path}(features=..., way=...): {error}") from None
     learner: Any = function(features=features, way=WAY)
     if not isinstance(learner, Learner):
-        raise UsageError(f"config.learners.names: {path} returned {type(learner).__name__}, expected acx_jax.fewshot.learner.Learner")
+        raise UsageError(f"config.learners.names: {path} returned {type(learner).__name__}, "
+                         "expected acx_jax.fewshot.learner.Learner")
     return learner
 
 

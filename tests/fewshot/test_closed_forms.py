@@ -91,8 +91,8 @@ def test_rectified_prototypes_are_those_of_the_definition():
         weights = np.exp(10 * unit(members) @ unit(means)[c])
         rectified.append((weights[:, None] * members).sum(axis=0) / weights.sum())
     expected = 10 * unit(moved) @ unit(np.array(rectified)).T
-    np.testing.assert_allclose(ask(transductive.bd_cspn(features=12, way=2, pool="mean", temperature=10.0), support, labels, query),
-                               expected, atol=1e-3)
+    learner = transductive.bd_cspn(features=12, way=2, pool="mean", temperature=10.0)
+    np.testing.assert_allclose(ask(learner, support, labels, query), expected, atol=1e-3)
 
 
 def test_the_cosine_head_sees_no_length_but_its_own():

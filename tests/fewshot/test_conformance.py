@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from acx_jax.contracts import Graphs, Support
+from acx_jax.contracts import ContextFeatures, Graphs, Support
 from acx_jax.fewshot import baselines, closed_form, gradient_heads, transductive
-from acx_jax.fewshot.learner import Learner, pooled
+from acx_jax.fewshot.learner import Learner, pooled, pooled_segments
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
 
@@ -179,7 +179,6 @@ def test_the_order_of_the_support_does_not_matter(name):
 
 @every_learner
 def test_constant_vectors_give_finite_logits(name):
-    """And no class is preferred for any query over another."""
     support, query = random_support(0), random_graphs(1, QUERY)
     support = Support(Graphs(np.ones_like(support.graphs.nodes), support.graphs.mask), support.labels)
     scores = run(name, support, Graphs(np.ones_like(query.nodes), query.mask))
@@ -224,3 +223,12 @@ def test_pooling_takes_the_mean_or_the_middle_of_the_real_nodes(count, middle):
     graphs = Graphs(nodes, np.arange(NODES)[None] < count)
     np.testing.assert_allclose(pooled(graphs, "mean")[0], nodes[0, :count].mean(0), atol=1e-6)
     np.testing.assert_array_equal(pooled(graphs, "middle")[0], nodes[0, middle])
+
+
+@pytest.mark.parametrize("pool", ["mean", "middle"])
+def test_segments_pooled_beforehand_are_those_pooled_in_the_program(pool):
+    graphs = random_graphs(0, 6)
+    offsets = np.concatenate([[0], np.cumsum(graphs.mask.sum(axis=1))])
+    once = pooled_segments(ContextFeatures(graphs.nodes[graphs.mask], offsets), pool)
+    assert once.vectors.dtype == np.float32 and once.offsets.tolist() == list(range(7))
+    np.testing.assert_allclose(once.vectors, pooled(graphs, pool), atol=1e-6)

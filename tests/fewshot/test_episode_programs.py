@@ -13,7 +13,8 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 FEATURES, SHOT, QUERY, EPISODES = 8, 2, 3, 8
 LEARNERS = {
     "proto": baselines.proto(features=FEATURES, way=2, pool="mean"),
-    "linear": gradient_heads.linear(features=FEATURES, way=2, pool="mean", epochs=2, batch=4, learning_rate=0.1, weight_decay=0.01),
+    "linear": gradient_heads.linear(
+        features=FEATURES, way=2, pool="mean", epochs=2, batch=4, learning_rate=0.1, weight_decay=0.01),
     "mcp": mcp(ContextHead(hidden=8, groups=2, neighbours=3), features=FEATURES, epochs=2, batch=4, learning_rate=0.01),
 }
 every_learner = pytest.mark.parametrize("name", ["proto", "linear", pytest.param("mcp", marks=pytest.mark.slow)])
