@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
 
 THRESHOLD = 0.5  # a query is abnormal if its probability is above; nothing above any class's counts as normal, as published
+BINS = 10  # of the calibration error
 
 
 def episode_metrics(probability: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Per-episode values, float64 [E] each.
+    """Per-episode values, float64 [E] each; f1 and mcc (Matthews' correlation) are of the class abnormal, 0 where undefined.
 
     probability: float [E, Q] of abnormal. labels: int [Q], 0 normal and 1 abnormal, both present, the same in each episode.
     """
-    right = (probability > THRESHOLD) == (labels == 1)
+    called, abnormal = probability > THRESHOLD, labels == 1
+    right = called == abnormal
     return {
         "accuracy": right.mean(axis=1),
         "auroc": np.array([roc_auc_score(labels, row) for row in probability]),
         "average_precision": np.array([average_precision_score(labels, row) for row in probability]),
-        "recall_normal": right[:, labels == 0].mean(axis=1),
-        "recall_abnormal": right[:, labels == 1].mean(axis=1),
+        "recall_normal": right[:, ~abnormal].mean(axis=1),
+        "recall_abnormal": right[:, abnormal].mean(axis=1),
+        "f1": np.array([f1_score(labels, row, zero_division=0) for row in called]),
+        "mcc": np.array([matthews_corrcoef(labels, row) for row in called]),
+        "ece": calibration_error(probability, abnormal),
     }
+
+
+def calibration_error(probability: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
+    """Expected calibration error [E] of probability [E, Q] in `BINS` equal bins (Naeini et al., 2015): the share of a bin's
+    queries times how far their mean probability of abnormal lies from the share of them that is (abnormal: bool [Q])."""
+    bins = np.minimum((probability * BINS).astype(int), BINS - 1)
+    members = bins[..., None] == np.arange(BINS)
+    gaps = np.einsum("eqb,eq->eb", members, probability - abnormal)
+    return np.abs(gaps).sum(axis=1) / probability.shape[1]
+
+
+def paired_difference(values: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+    """Mean of values - others over the same episodes, [E] each, and half the width of its 95 % interval."""
+    return float((values - others).mean()), half_width_95(values - others)
 
 
 def half_width_95(values: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from acx_jax.data.episodes import WAY, largest_query, sample_episodes
 from acx_jax.data.feature_store import load_features
 from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
 from acx_jax.fewshot.learner import Learner
-from acx_jax.fewshot.metrics import episode_metrics, half_width_95
+from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
 from acx_jax.runtime import devices
 from acx_jax.runtime.files import replacing, write_array, write_json
 from acx_jax.runtime.run_log import RunLog
@@ -43,13 +44,14 @@ def check_possible(config: ConfigDict, workdir: Path) -> None:
 
 
 def run(job: Job) -> None:
-    """Writes `episodes.npz`, `scores/<features>-<learner>.npy` and `results.json`."""
+    """Writes `episodes.npz`, `scores/<features>-<learner>.npy`, `results.json` and `comparisons.json`."""
     episodes = _episodes(job)
     (job.out / "scores").mkdir(exist_ok=True)
     features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
     rows = [_row(job, name, learner, features[name], episodes) for name in features for learner in job.config.learners.names]
     rows.append(_row(job, NO_FEATURES, LENGTH, next(iter(features.values())), episodes))
     write_json(job.out / "results.json", rows)
+    write_json(job.out / "comparisons.json", _comparisons(job.out, rows))
     for line in table(rows):
         job.log.info(line)
 
@@ -89,9 +91,24 @@ def _row(job: Job, features_name: str, learner_name: str, features: ContextFeatu
         write_array(path, _probabilities(learner, seen, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
+    intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
     return {"learner": learner_name, "features": features_name, "category": "all", "ego_involved": "all", "way": WAY,
-            "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), "accuracy": means["accuracy"],
-            "accuracy_ci95": round(half_width_95(values["accuracy"]), 6), **{k: v for k, v in means.items() if k != "accuracy"}}
+            "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), **means, **intervals}
+
+
+def _comparisons(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every two rows on the same episodes: the mean difference of their accuracy and AUROC, with a 95 % interval."""
+    names = [f"{row['features']}-{row['learner']}" for row in rows]
+    labels = class_labels(WAY, rows[0]["query"])
+    values = [episode_metrics(np.load(out / "scores" / f"{name}.npy"), labels) for name in names]
+    found = []
+    for (one, a), (other, b) in combinations(zip(names, values), 2):
+        entry: dict[str, Any] = {"row": one, "other": other}
+        for metric in ("accuracy", "auroc"):
+            difference, half = paired_difference(a[metric], b[metric])
+            entry |= {metric: round(difference, 6), f"{metric}_ci95": round(half, 6)}
+        found.append(entry)
+    return found
 
 
 def _probabilities(learner: Learner, features: ContextFeatures, episodes: Episodes, *, chunk: int, seed: int, label: str,

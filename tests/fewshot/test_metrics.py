@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acx_jax.fewshot.metrics import episode_metrics, half_width_95
+from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 
@@ -24,6 +24,13 @@ def average_precision_by_thresholds(scores, labels):
     return value
 
 
+def calibration_by_bins(scores, labels):
+    """Share of each tenth times its gap between mean score and share of abnormal."""
+    tenth = [min(int(score * 10), 9) for score in scores]
+    gaps = [[score - label for score, label, own in zip(scores, labels, tenth) if own == b] for b in range(10)]
+    return sum(len(gap) / len(scores) * abs(np.mean(gap)) for gap in gaps if gap)
+
+
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.50001, 0.7, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4))
 @settings(max_examples=30, deadline=None)
 def test_each_episode_has_its_own_values(rows):
@@ -34,6 +41,12 @@ def test_each_episode_has_its_own_values(rows):
         assert metrics["accuracy"][i] == pytest.approx(np.mean(called == LABELS))
         assert metrics["recall_normal"][i] == pytest.approx(np.mean(~called[:3]))
         assert metrics["recall_abnormal"][i] == pytest.approx(np.mean(called[3:]))
+        hits, false, missed = (called & (LABELS == 1)).sum(), (called & (LABELS == 0)).sum(), (~called & (LABELS == 1)).sum()
+        rest = 6 - hits - false - missed
+        assert metrics["f1"][i] == pytest.approx(2 * hits / max(2 * hits + false + missed, 1))
+        product = np.sqrt(float((hits + false) * (hits + missed) * (rest + false) * (rest + missed)))
+        assert metrics["mcc"][i] == pytest.approx((hits * rest - false * missed) / product if product else 0)
+        assert metrics["ece"][i] == pytest.approx(calibration_by_bins(scores, LABELS))
         assert metrics["auroc"][i] == pytest.approx(auroc_by_pairs(scores, LABELS))
         assert metrics["average_precision"][i] == pytest.approx(average_precision_by_thresholds(scores, LABELS))
 
@@ -53,3 +66,10 @@ def test_the_interval_holds_the_mean_19_times_in_20():
     draws = np.random.default_rng(0).standard_normal((4000, 5))
     held = [abs(row.mean()) <= half_width_95(row) for row in draws]
     assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_paired_difference_is_certain_where_each_episode_says_the_same():
+    values = np.random.default_rng(0).random(20)
+    difference, half = paired_difference(values + 0.1, values)
+    assert difference == pytest.approx(0.1) and half == pytest.approx(0, abs=1e-9)
+    assert half_width_95(values) > 0.05  # while each alone is uncertain

@@ -119,8 +119,9 @@ def torch_loop(graphs: Graphs, options: argparse.Namespace, *, episodes: int, ep
 
 def _row(case: str, program: str, work: Callable[[], Any], items: int, compiling: float, repeats: int) -> Row:
     print(f"{case}: {program} ...", flush=True)
-    first = call(work) + compiling
-    return Row(case, program, Timing(first, tuple(call(work) for _ in range(repeats))), items)
+    timing = Timing(call(work) + compiling, tuple(call(work) for _ in range(repeats)))
+    print(f"  {timing.median / items:.4f} s an episode; compiled in {compiling:.1f} s", flush=True)
+    return Row(case, program, timing, items)
 
 
 def _notes(rows: list[Row], case: str) -> list[str]:
