@@ -87,8 +87,8 @@ def test_every_video_is_used_or_named_with_a_reason(tmp_path_factory, kinds: lis
             touch(root, f"train/run/{name}.mp4", content=b"" if kind == "empty" else b"x")
     if table:
         (root / "t.csv").write_text("\n".join(["video,label", *(f"{n},run" for n, kind in names.items() if kind != "rowless")]) + "\n")
-    if not table and not on_disk:
-        return
+    if (not table and not on_disk) or (table and set(kinds) <= {"rowless"}):
+        return  # nothing tells a class: an error of its own
     good = {n for n, kind in names.items() if kind == "good" or (kind == "rowless" and not table)}
     for listing in (list_kinetics(root), *([list_bdd100k(root)] if on_disk else [])):
         used = {Path(s.video).stem for s in listing.segments}

@@ -25,7 +25,7 @@ from acx_jax.data.builders.scenes.events import EVENTS
 from acx_jax.data.builders.scenes.script import Clip, draw_clip
 
 COLUMNS = ("video", "start", "end", "label", "category", "ego_involved", "source")
-_GENERATION = 1  # to be raised with every change that alters a frame: videos of another generation are not kept
+_GENERATION = 2  # to be raised with every change that alters a frame: videos of another generation are not kept
 _VIDEOS_A_WORKER = 8  # fewer are not worth the start of a process
 
 
