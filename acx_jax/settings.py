@@ -119,6 +119,8 @@ SCHEMA: dict[str, Setting] = {
     "episodes.count": Setting(200, *_between(2), "episodes to evaluate"),
     "episodes.shot": Setting(5, *_between(1, 50), "labelled segments a class in an episode"),
     "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
+    "episodes.protocol": Setting("disjoint", *_one_of("disjoint", "published"),
+                                 "support and query share no video and no source; published: any segments may meet"),
     "episodes.chunk": Setting(10, *_between(1), "episodes fitted at once, over all devices"),
     "learners.names": Setting(
         ("mcp", "proto", "linear"), _learner_names,

@@ -1,4 +1,5 @@
-"""Few-shot episodes whose support and query share no video and no source."""
+"""Few-shot episodes by protocol: `disjoint`, where support and query share no video and no source, or `published`, where any
+two segments may meet, as in the code of arXiv 2112.06320 (siblings of one video are then on both sides)."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from acx_jax.errors import UsageError
 from acx_jax.randomness import numpy_stream
 
 WAY = 2
+DISJOINT, PUBLISHED = "disjoint", "published"
 
 
 class Groups(NamedTuple):
@@ -44,11 +46,13 @@ def _ties(segment: Segment) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("video", segment.video), ("source", segment.source or segment.video)
 
 
-def largest_query(segments: Sequence[Segment], *, shot: int, query: int) -> int:
+def largest_query(segments: Sequence[Segment], *, shot: int, query: int, protocol: str = DISJOINT) -> int:
     """The largest Q up to `query` for which a support set exists that leaves Q queries of each class.
 
     Raises UsageError that says how many segments there are and which shot would fit, when not even one is left.
     """
+    if protocol == PUBLISHED:
+        return _largest_of_each(segments, shot=shot, query=query)
     sizes = group_segments(segments).sizes
     found = _feasible_query(sizes, shot=shot, query=query)
     if found:
@@ -61,17 +65,38 @@ def largest_query(segments: Sequence[Segment], *, shot: int, query: int) -> int:
                      f"query must not share a video or source; {hint}")
 
 
-def sample_episodes(segments: Sequence[Segment], *, count: int, shot: int, query: int, seed: int) -> Episodes:
+def sample_episodes(segments: Sequence[Segment], *, count: int, shot: int, query: int, seed: int,
+                    protocol: str = DISJOINT) -> Episodes:
     """Draws `count` 2-way episodes: support sets uniformly among those that leave `query` of each class, then queries.
 
     `query` must be feasible (`largest_query`). Episode i depends on (seed, i) alone.
     """
+    if protocol == PUBLISHED:
+        return _permuted(segments, count=count, shot=shot, query=query, seed=seed)
     groups = group_segments(segments)
     labels = np.array([s.label for s in segments])
     members = [[np.flatnonzero((groups.of_segment == g) & (labels == c)) for c in range(WAY)] for g in range(len(groups.sizes))]
     ways = _count_ways(groups.sizes, shot=shot, query=query)
     drawn = [_draw_episode(members, ways, shot=shot, query=query, rng=numpy_stream(seed, "episode", i)) for i in range(count)]
     return Episodes(np.array([s for s, _ in drawn], np.int32), np.array([q for _, q in drawn], np.int32), WAY)
+
+
+def _largest_of_each(segments: Sequence[Segment], *, shot: int, query: int) -> int:
+    """`largest_query` where any two segments may meet."""
+    have = [sum(s.label == c for s in segments) for c in range(WAY)]
+    if min(have) > shot:
+        return min(query, min(have) - shot)
+    hint = f"--config.episodes.shot={min(have) - 1} would fit" if min(have) > 1 else "label more videos: not even 1 shot fits"
+    raise UsageError(f"too few segments for config.episodes.shot={shot}: the evaluation videos have "
+                     + " and ".join(f"{n} {name} segments" for n, name in zip(have, LABELS)) + f"; {hint}")
+
+
+def _permuted(segments: Sequence[Segment], *, count: int, shot: int, query: int, seed: int) -> Episodes:
+    """In each episode a random order of the segments of each class: the first `shot` support, the next `query` query."""
+    members = [np.flatnonzero([s.label == c for s in segments]) for c in range(WAY)]
+    drawn = np.array([[rng.permutation(own)[: shot + query] for own in members]
+                      for rng in (numpy_stream(seed, "episode", i) for i in range(count))], np.int32)
+    return Episodes(drawn[:, :, :shot].reshape(count, -1), drawn[:, :, shot:].reshape(count, -1), WAY)
 
 
 def _feasible_query(sizes: np.ndarray, *, shot: int, query: int) -> int:

@@ -40,7 +40,8 @@ def settings(config: ConfigDict) -> dict[str, Any]:
 
 def check_possible(config: ConfigDict, workdir: Path) -> None:
     """Raises UsageError when the prepared segments are too few for the asked shots."""
-    largest_query(_segments(workdir), shot=config.episodes.shot, query=config.episodes.query)
+    asked = config.episodes
+    largest_query(_segments(workdir), shot=asked.shot, query=asked.query, protocol=asked.protocol)
 
 
 def run(job: Job) -> None:
@@ -71,13 +72,14 @@ def _segments(workdir: Path) -> list[Segment]:
 
 def _episodes(job: Job) -> Episodes:
     asked, segments = job.config.episodes, _segments(job.workdir)
-    query = largest_query(segments, shot=asked.shot, query=asked.query)
+    query = largest_query(segments, shot=asked.shot, query=asked.query, protocol=asked.protocol)
     if query < asked.query:
         job.log.info(f"evaluate: {query} queries a class instead of {asked.query}: the data leave no more beside {asked.shot} shots")
-    episodes = sample_episodes(segments, count=asked.count, shot=asked.shot, query=query, seed=job.config.seed)
+    episodes = sample_episodes(segments, count=asked.count, shot=asked.shot, query=query, seed=job.config.seed,
+                               protocol=asked.protocol)
     with replacing(job.out / "episodes.npz") as file:
         np.savez(file, support=episodes.support, query=episodes.query, way=episodes.way)
-    job.log.info(f"evaluate: {asked.count} episodes, {WAY}-way {asked.shot}-shot {query}-query, from {len(segments)} segments")
+    job.log.info(f"evaluate: {asked.count} episodes, {WAY}-way {asked.shot}-shot {query}-query, {asked.protocol}, from {len(segments)} segments")
     return episodes
 
 

@@ -22,6 +22,10 @@ ENCODERS = {
     "i3d": "Inception I3D", "r2plus1d_tiny": "a very small R(2+1)D", "r2plus1d_18": "R(2+1)D-18",
     "r2plus1d_34": "R(2+1)D-34", "r3d_18": "R3D-18", "mc3_18": "MC3-18",
 }
+_SIDES = {
+    "disjoint": "No video and no source is on both sides.",
+    "published": "Segments of one video or source may be on both sides, as published: such numbers flatter.",
+}
 WEIGHTS = {"i3d_kinetics400": "weights pretrained on Kinetics-400", "random": "random weights, never pretrained"}
 
 
@@ -101,7 +105,7 @@ def _protocol(findings: Findings, config: ConfigDict) -> str:
     return (
         f"{_count(len(episodes.query), 'episode')}, {episodes.way}-way {episodes.shot}-shot: in each, every learner is fitted "
         f"anew on {_count(episodes.shot, 'labelled segment')} of each class and judged on "
-        f"{_count(episodes.queries, 'other segment')} of each class{fewer}. No video and no source is on both sides."
+        f"{_count(episodes.queries, 'other segment')} of each class{fewer}. {_SIDES[config.episodes.protocol]}"
     )
 
 
