@@ -11,7 +11,7 @@ import sys
 from acx_jax import command_line
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.files import only_one
-from acx_jax.runtime.host_memory import keep_freed_memory
+from acx_jax.runtime.host_memory import restart_with_large_pages
 from acx_jax.runtime.run_log import RunLog
 
 
@@ -37,7 +37,6 @@ def main(arguments: list[str]) -> int:
     """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage, 130 when interrupted."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of files and folders may not fit the terminal's encoding
-    keep_freed_memory()  # before jax starts its threads
     try:
         run(arguments)
         return 0
@@ -56,4 +55,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    restart_with_large_pages()
     sys.exit(main(sys.argv[1:]))

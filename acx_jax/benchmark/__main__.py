@@ -13,7 +13,7 @@ from pathlib import Path
 from acx_jax.benchmark import suites
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
-from acx_jax.runtime.host_memory import keep_freed_memory
+from acx_jax.runtime.host_memory import restart_with_large_pages
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -77,7 +77,6 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs and returns the exit status: 0, 2 for wrong usage."""
-    keep_freed_memory()  # before jax starts its threads, as acx_jax.main does
     try:
         run(parse(arguments))
         return 0
@@ -87,4 +86,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    restart_with_large_pages()
     sys.exit(main(sys.argv[1:]))
