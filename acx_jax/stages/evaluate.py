@@ -14,17 +14,20 @@ from ml_collections import ConfigDict
 from acx_jax import randomness
 from acx_jax.contracts import ContextFeatures, Episodes, Segment
 from acx_jax.data import prepared
-from acx_jax.data.episodes import WAY, largest_query, sample_episodes
+from acx_jax.data.episodes import WAY
 from acx_jax.data.feature_store import load_features
+from acx_jax.data.meta_split import EVALUATE
 from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
 from acx_jax.fewshot.learner import Learner
 from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
 from acx_jax.runtime import devices
 from acx_jax.runtime.files import replacing, write_array, write_json
 from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import meta_parts, meta_train
 from acx_jax.stages.embed import SETS
 from acx_jax.stages.job import Job
 from acx_jax.stages.learners import LENGTH, code_of, make_learner, seen_by
+from acx_jax.stages.meta_train import LEARNT, RANDOM
 
 NO_FEATURES = "none"  # of the length baseline, which looks at none
 
@@ -34,14 +37,14 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     episodes = config.episodes.to_dict()
     episodes.pop("chunk")
     used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict()}
+    used |= {"meta": config.meta.to_dict()} if config.meta.steps else {}
     code = code_of(config)
     return used | {"learner_code": code} if code else used
 
 
 def check_possible(config: ConfigDict, workdir: Path) -> None:
     """Raises UsageError when the prepared segments are too few for the asked shots."""
-    asked = config.episodes
-    largest_query(_segments(workdir), shot=asked.shot, query=asked.query, protocol=asked.protocol)
+    meta_parts.check_possible(config, _segments(workdir))
 
 
 def run(job: Job) -> None:
@@ -49,7 +52,8 @@ def run(job: Job) -> None:
     episodes = _episodes(job)
     (job.out / "scores").mkdir(exist_ok=True)
     features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
-    rows = [_row(job, name, learner, features[name], episodes) for name in features for learner in job.config.learners.names]
+    names = (*job.config.learners.names, *((LEARNT, RANDOM) if job.config.meta.steps else ()))
+    rows = [_row(job, name, learner, features[name], episodes) for name in features for learner in names]
     rows.append(_row(job, NO_FEATURES, LENGTH, next(iter(features.values())), episodes))
     write_json(job.out / "results.json", rows)
     write_json(job.out / "comparisons.json", _comparisons(job.out, rows))
@@ -72,30 +76,39 @@ def _segments(workdir: Path) -> list[Segment]:
 
 def _episodes(job: Job) -> Episodes:
     asked, segments = job.config.episodes, _segments(job.workdir)
-    query = largest_query(segments, shot=asked.shot, query=asked.query, protocol=asked.protocol)
+    query = meta_parts.feasible_query(job.config, segments, EVALUATE)
     if query < asked.query:
         job.log.info(f"evaluate: {query} queries a class instead of {asked.query}: the data leave no more beside {asked.shot} shots")
-    episodes = sample_episodes(segments, count=asked.count, shot=asked.shot, query=query, seed=job.config.seed,
-                               protocol=asked.protocol)
+    episodes = meta_parts.episodes_of(job.config, segments, EVALUATE, count=asked.count, query=query)
+    left = len(meta_parts.indices_of(job.config, segments, EVALUATE))
     with replacing(job.out / "episodes.npz") as file:
         np.savez(file, support=episodes.support, query=episodes.query, way=episodes.way)
-    job.log.info(f"evaluate: {asked.count} episodes, {WAY}-way {asked.shot}-shot {query}-query, {asked.protocol}, from {len(segments)} segments")
+    job.log.info(f"evaluate: {asked.count} episodes, {WAY}-way {asked.shot}-shot {query}-query, {asked.protocol}, from {left} segments"
+                 + (f"; the other {len(segments) - left} are meta-training's" if left < len(segments) else ""))
     return episodes
 
 
 def _row(job: Job, features_name: str, learner_name: str, features: ContextFeatures, episodes: Episodes) -> dict[str, Any]:
     path = job.out / "scores" / f"{features_name}-{learner_name}.npy"
     if not path.exists():  # an interrupted run of the same fingerprint left what it had finished
-        learner = make_learner(learner_name, job.config, features=features.vectors.shape[1])
+        learner, seen = _learner(job, features_name, learner_name, features)
         label = learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features"
         chunk = min(job.config.episodes.chunk, len(episodes.support))
-        seen = seen_by(learner_name, job.config, features)
         write_array(path, _probabilities(learner, seen, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
     return {"learner": learner_name, "features": features_name, "category": "all", "ego_involved": "all", "way": WAY,
             "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), **means, **intervals}
+
+
+def _learner(job: Job, features_name: str, name: str, features: ContextFeatures) -> tuple[Learner, ContextFeatures]:
+    """A learner by name and what it sees of the features."""
+    config, dimension = job.config, features.vectors.shape[1]
+    if name in (LEARNT, RANDOM):
+        learner = meta_train.learners_of(config, job.workdir, features_name, features=dimension)[name]
+        return learner, seen_by(config.meta.learner, config, features)
+    return make_learner(name, config, features=dimension), seen_by(name, config, features)
 
 
 def _comparisons(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from acx_jax import __version__
+from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import adapt, embed, encoder, evaluate, learners, prepare, report
+from acx_jax.stages import adapt, embed, encoder, evaluate, learners, meta_train, prepare, report
 from acx_jax.stages.job import Job
 
 STAMP = "stage.json"
@@ -36,7 +37,8 @@ STAGES: dict[str, Stage] = {
     "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs),
     "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs),
     "embed": Stage(("prepare", "adapt"), embed.settings, embed.run, encoder.inputs),
-    "evaluate": Stage(("prepare", "embed"), evaluate.settings, evaluate.run),
+    "meta_train": Stage(("prepare", "embed"), meta_train.settings, meta_train.run),
+    "evaluate": Stage(("prepare", "embed", "meta_train"), evaluate.settings, evaluate.run),
     "report": Stage(("prepare", "adapt", "embed", "evaluate"), report.settings, report.run),
 }
 
@@ -46,13 +48,16 @@ def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLo
     wanted = _with_needs(goal)
     if "evaluate" in wanted:
         learners.check_names(config)
+    if goal == "meta_train" and not config.meta.steps:
+        raise UsageError("--stage=meta_train: config.meta.steps is 0, so there is nothing to do: say how many, such as "
+                         "--config.meta.steps=200")
     stamps: dict[str, Any] = {}
     if wanted & {"adapt", "embed"}:
         encoder.check_weights(config)  # wrong weights are better known before hours of decoding
     for name in [name for name in STAGES if name in wanted]:
         stamps[name] = _stamp(name, config, stamps)
         _bring_stage(name, stamps[name], config=config, workdir=workdir, log=log)
-        if name == "prepare" and "evaluate" in wanted:
+        if name == "prepare" and wanted & {"meta_train", "evaluate"}:
             evaluate.check_possible(config, workdir)  # too few segments is better known before hours of training
 
 

@@ -16,6 +16,7 @@ LEARNERS = {
     "mcp": "MCP head", "proto": "prototypes", "linear": "linear head", "two_layer": "two-layer head", "cosine": "cosine head",
     "proto_temperature": "prototypes with temperature", "simpleshot": "SimpleShot", "ridge": "ridge regression", "r2d2": "R2D2",
     "svm": "support vector machine", "bd_cspn": "rectified prototypes (BD-CSPN)", "length": "segment length alone",
+    "meta": "meta-learnt start, few steps", "meta_random": "random start, as few steps",
 }
 FEATURES = {"pretrained": "before adaptation", "adapted": "after adaptation", "given": "on given features", "none": ""}
 ENCODERS = {

@@ -13,7 +13,7 @@ from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import pipeline
 from acx_jax.stages.pipeline import Stage
 
-NAMES = ("prepare", "adapt", "embed", "evaluate", "report")
+NAMES = ("prepare", "adapt", "embed", "meta_train", "evaluate", "report")
 
 
 class Killed(BaseException):
@@ -41,7 +41,7 @@ class Bench(NamedTuple):
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     made = Bench(tmp_path, [], {})
-    settings = {"prepare": "data", "adapt": "adapt", "embed": "encoder", "evaluate": "episodes", "report": "report"}
+    settings = {"prepare": "data", "adapt": "adapt", "embed": "encoder", "meta_train": "meta", "evaluate": "episodes", "report": "report"}
 
     def stage(name: str) -> Stage:
         def run(job):
@@ -93,7 +93,7 @@ def test_change_upstream_redoes_everything_below(bench):
     bench.run()
     bench.ran.clear()
     said = bench.run(adapt__steps=3)
-    assert bench.ran == ["adapt", "embed", "evaluate", "report"]
+    assert bench.ran == ["adapt", "embed", "meta_train", "evaluate", "report"]
     assert "config.steps was 100, is 3" in said
 
 
@@ -117,7 +117,7 @@ def test_many_changes_are_counted(bench):
 
 
 @pytest.mark.parametrize("goal, done", [
-    ("prepare", NAMES[:1]), ("adapt", NAMES[:2]), ("embed", NAMES[:3]), ("evaluate", NAMES[:4]), ("report", NAMES),
+    ("prepare", NAMES[:1]), ("adapt", NAMES[:2]), ("embed", NAMES[:3]), ("evaluate", NAMES[:5]), ("report", NAMES),
 ])
 def test_stage_brings_what_it_needs_and_nothing_after_it(bench, goal, done):
     bench.run(goal)
@@ -205,7 +205,7 @@ def test_kill_inside_the_swap(bench, monkeypatch, steps):
             bench.run("evaluate", episodes__shot=2)
     bench.run("evaluate", episodes__shot=2)
     assert bench.output("evaluate") == "evaluate 2"
-    assert sorted(path.name for path in bench.workdir.iterdir()) == sorted(NAMES[:4])
+    assert sorted(path.name for path in bench.workdir.iterdir()) == sorted(NAMES[:5])
 
 
 @pytest.mark.parametrize("text", ["", "{", "3", "[]", "{}", '{"depends": 3}'])

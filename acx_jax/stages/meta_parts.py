@@ -1,0 +1,50 @@
+"""The parts that meta-training divides the evaluation segments into, as the config asks, and the episodes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from acx_jax.contracts import Episodes, Segment
+from acx_jax.data.episodes import largest_query, sample_episodes
+from acx_jax.data.meta_split import EVALUATE, TRAIN, VALIDATION, meta_parts
+from acx_jax.errors import UsageError
+
+
+def indices_of(config: ConfigDict, segments: Sequence[Segment], part: str) -> np.ndarray:
+    """Which segments are of a part, int [n]; all of them are evaluated where nothing is meta-trained."""
+    if not config.meta.steps:
+        return np.arange(len(segments)) if part == EVALUATE else np.arange(0)
+    meta = config.meta
+    parts = meta_parts(segments, share=meta.share, validation=meta.validation, held_out=meta.held_out, seed=config.seed)
+    return np.flatnonzero(parts == part)
+
+
+def feasible_query(config: ConfigDict, segments: Sequence[Segment], part: str) -> int:
+    """The most queries a class, up to those asked for, in episodes of a part. UsageError says which part is too small."""
+    picked, asked = indices_of(config, segments, part), config.episodes
+    query = config.episodes.query if part == EVALUATE else config.meta.query
+    try:
+        return largest_query([segments[i] for i in picked], shot=asked.shot, query=query, protocol=asked.protocol)
+    except UsageError as error:
+        if not config.meta.steps:
+            raise
+        raise UsageError(f"the {part} part of config.meta.share={config.meta.share} and config.meta.validation="
+                         f"{config.meta.validation}, {len(picked)} of {len(segments)} segments: {error}") from None
+
+
+def episodes_of(config: ConfigDict, segments: Sequence[Segment], part: str, *, count: int, query: int) -> Episodes:
+    """`count` episodes of a part, as indices into all of `segments`."""
+    picked, asked = indices_of(config, segments, part), config.episodes
+    seed = config.seed if part == EVALUATE else config.seed + 1 + (TRAIN, VALIDATION).index(part)
+    drawn = sample_episodes([segments[i] for i in picked], count=count, shot=asked.shot, query=query, seed=seed,
+                            protocol=asked.protocol)
+    return drawn._replace(support=picked[drawn.support].astype(np.int32), query=picked[drawn.query].astype(np.int32))
+
+
+def check_possible(config: ConfigDict, segments: Sequence[Segment]) -> None:
+    """Raises UsageError when a part that is needed allows no episode of the asked shots."""
+    for part in (TRAIN, VALIDATION, EVALUATE) if config.meta.steps else (EVALUATE,):
+        feasible_query(config, segments, part)

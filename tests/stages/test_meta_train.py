@@ -1,0 +1,126 @@
+"""meta_train on given features, which need no encoder: whole runs, interrupted ones, and what is refused."""
+
+import io
+import json
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from acx_jax import config as schema
+from acx_jax.contracts import ABNORMAL, LABELS, Segment
+from acx_jax.data.episodes import group_segments
+from acx_jax.data.meta_split import EVALUATE, TRAIN, UNUSED, VALIDATION, meta_parts
+from acx_jax.errors import UsageError
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import meta_train, pipeline
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+SMALL = {"data.builder": "features", "episodes.shot": 1, "episodes.query": 3, "episodes.count": 8, "learners.names": ["proto"],
+         "data.min_frames": 8, "data.adapt_share": 0.0, "meta.steps": 12, "meta.learner": "two_layer", "meta.validate_every": 4, "meta.query": 2,
+         "meta.validation_episodes": 8}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """20 segments of each class, of 9 vectors each, that lie apart in one direction."""
+    folder = tmp_path_factory.mktemp("features")
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(LABELS):
+        (folder / name).mkdir()
+        for i in range(20):
+            vectors = rng.standard_normal((9, 6)) + (2 * label - 1) * np.eye(6)[0]
+            np.save(folder / name / f"v{label}{i:02}.npy", vectors.astype(np.float32))
+    return folder
+
+
+def run(root, workdir, goal="evaluate", **values) -> str:
+    said = io.StringIO()
+    config = schema.validate(schema.from_flat(SMALL | {"data.root": str(root)} | {k.replace("__", "."): v for k, v in values.items()}))
+    pipeline.bring_up_to_date(goal, config=config, workdir=workdir, log=RunLog(terminal=said))
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, run(root, workdir)
+
+
+def test_two_more_rows_and_episodes_of_other_segments(whole):
+    workdir, said = whole
+    assert "the other 20 are meta-training's" in said
+    rows = json.loads((workdir / "evaluate" / "results.json").read_text())
+    assert [row["learner"] for row in rows] == ["proto", "meta", "meta_random", "length"]
+    with np.load(workdir / "evaluate" / "episodes.npz") as episodes:
+        evaluated = set(np.concatenate([episodes["support"], episodes["query"]], axis=1).ravel().tolist())
+    assert evaluated and len(evaluated) <= 20
+    lines = [json.loads(line) for line in (workdir / "meta_train" / "given" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12] and lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_a_killed_run_goes_on_to_the_same_start(root, whole, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    real, left = meta_train._judged, [2]
+
+    def judged(*arguments):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return real(*arguments)
+
+    monkeypatch.setattr(meta_train, "_judged", judged)
+    with pytest.raises(Killed):
+        run(root, tmp_path, "meta_train")
+    monkeypatch.setattr(meta_train, "_judged", real)
+    assert "goes on where it was interrupted" in run(root, tmp_path, "meta_train")
+    assert (tmp_path / "meta_train/given/log.jsonl").read_text() == (whole[0] / "meta_train/given/log.jsonl").read_text()
+    config = schema.from_flat(SMALL)
+    ends = [meta_train.learners_of(config, folder, "given", features=6)["meta"].init(jax.random.key(0)) for folder in (tmp_path, whole[0])]
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, ends)))
+
+
+def test_it_stops_where_validation_no_longer_gets_better(root, tmp_path):
+    said = run(root, tmp_path, "meta_train", meta__learning_rate=1e-9, meta__patience=1, meta__steps=40)
+    summary = json.loads((tmp_path / "meta_train" / "summary.json").read_text())
+    assert "stopped at step" in said and summary["features"]["given"]["steps"] < 40
+
+
+def test_none_is_trained_by_default(root, tmp_path):
+    assert "left out" in run(root, tmp_path, meta__steps=0)
+    assert json.loads((tmp_path / "meta_train" / "summary.json").read_text()) == {"trained": False}
+    with pytest.raises(UsageError, match="config.meta.steps is 0"):
+        run(root, tmp_path, "meta_train", meta__steps=0)
+
+
+@pytest.mark.parametrize("values, said", [
+    ({"meta.held_out": ["bikes"]}, "names 'bikes'.*have no categories"),
+    ({"meta.share": 0.05}, "train part|validation part"),
+    ({"episodes.shot": 9}, "train part of config.meta.share=0.5"),
+    ({"meta.method": "reptile", "meta.learn_rates": True}, "meta.learn_rates"),
+    ({"meta.method": "anil", "meta.learner": "linear"}, "one layer alone"),
+])
+def test_what_cannot_be_done_is_refused_before_work(root, tmp_path, values, said):
+    with pytest.raises(UsageError, match=said):
+        run(root, tmp_path, **{key.replace(".", "__"): value for key, value in values.items()})
+    assert not (tmp_path / "embed").exists()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1), st.integers(0, 4), st.sampled_from("abc")), min_size=2, max_size=40),
+       st.floats(0.05, 0.9), st.floats(0.05, 0.9), st.booleans(), st.integers(0, 5))
+def test_no_video_and_no_source_is_in_two_parts(drawn, share, validation, hold, seed):
+    segments = [Segment(f"v{v}", 0, 9, label, category=kind if label else "", source=f"s{s}") for v, label, s, kind in drawn]
+    kinds = sorted({s.category for s in segments if s.label == ABNORMAL})
+    held = kinds[:1] if hold else []
+    parts = meta_parts(segments, share=share, validation=validation, held_out=held, seed=seed)
+    group = group_segments(segments).of_segment
+    for g in np.unique(group):
+        assert len(set(parts[group == g]) - {UNUSED}) <= 1
+    assert set(parts) <= {TRAIN, VALIDATION, EVALUATE} | ({UNUSED} if held else set())
+    for segment, part in zip(segments, parts):
+        if held and segment.label == ABNORMAL and part != UNUSED:
+            assert (segment.category in held) == (part == EVALUATE)
