@@ -121,6 +121,8 @@ SCHEMA: dict[str, Setting] = {
     "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
     "episodes.protocol": Setting("disjoint", *_one_of("disjoint", "published"),
                                  "support and query share no video and no source; published: any segments may meet"),
+    "episodes.file": Setting("", *_ANY, "episodes.npz of another evaluation of the same data, replayed; count, shot, query, protocol then do "
+                             "not count"),
     "episodes.chunk": Setting(10, *_between(1), "episodes fitted at once, over all devices"),
     "learners.names": Setting(
         ("mcp", "proto", "linear"), _learner_names,

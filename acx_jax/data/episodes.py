@@ -51,12 +51,12 @@ def largest_query(segments: Sequence[Segment], *, shot: int, query: int, protoco
 
     Raises UsageError that says how many segments there are and which shot would fit, when not even one is left.
     """
-    if protocol == PUBLISHED:
-        return _largest_of_each(segments, shot=shot, query=query)
-    sizes = group_segments(segments).sizes
-    found = _feasible_query(sizes, shot=shot, query=query)
+    found = feasible_query(segments, shot=shot, query=query, protocol=protocol)
     if found:
         return found
+    if protocol == PUBLISHED:
+        raise UsageError(_too_few_of_each(segments, shot=shot))
+    sizes = group_segments(segments).sizes
     fits = [k for k in range(1, shot) if _feasible_query(sizes, shot=k, query=1)]
     have = " and ".join(f"{n} {name} segments in {int((sizes[:, c] > 0).sum())} independent videos or sources"
                         for c, (n, name) in enumerate(zip(sizes.sum(0), LABELS)))
@@ -81,14 +81,19 @@ def sample_episodes(segments: Sequence[Segment], *, count: int, shot: int, query
     return Episodes(np.array([s for s, _ in drawn], np.int32), np.array([q for _, q in drawn], np.int32), WAY)
 
 
-def _largest_of_each(segments: Sequence[Segment], *, shot: int, query: int) -> int:
-    """`largest_query` where any two segments may meet."""
+def feasible_query(segments: Sequence[Segment], *, shot: int, query: int, protocol: str = DISJOINT) -> int:
+    """As `largest_query`; 0 where not even one query is left."""
+    if protocol == PUBLISHED:
+        return max(0, min(query, min(sum(s.label == c for s in segments) for c in range(WAY)) - shot))
+    return _feasible_query(group_segments(segments).sizes, shot=shot, query=query)
+
+
+def _too_few_of_each(segments: Sequence[Segment], *, shot: int) -> str:
+    """What is wrong where any two segments may meet."""
     have = [sum(s.label == c for s in segments) for c in range(WAY)]
-    if min(have) > shot:
-        return min(query, min(have) - shot)
     hint = f"--config.episodes.shot={min(have) - 1} would fit" if min(have) > 1 else "label more videos: not even 1 shot fits"
-    raise UsageError(f"too few segments for config.episodes.shot={shot}: the evaluation videos have "
-                     + " and ".join(f"{n} {name} segments" for n, name in zip(have, LABELS)) + f"; {hint}")
+    return (f"too few segments for config.episodes.shot={shot}: the evaluation videos have "
+            + " and ".join(f"{n} {name} segments" for n, name in zip(have, LABELS)) + f"; {hint}")
 
 
 def _permuted(segments: Sequence[Segment], *, count: int, shot: int, query: int, seed: int) -> Episodes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from acx_jax import randomness
-from acx_jax.contracts import ContextFeatures, Episodes, Segment
+from acx_jax.contracts import ContextFeatures, Episodes, StoredSegment
 from acx_jax.data import prepared
+from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
 from acx_jax.data.episodes import WAY
 from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import EVALUATE
+from acx_jax.errors import UsageError
 from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
 from acx_jax.fewshot.learner import Learner
 from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
 from acx_jax.runtime import devices
-from acx_jax.runtime.files import replacing, write_array, write_json
+from acx_jax.runtime.files import write_array, write_json
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import meta_parts, meta_train
 from acx_jax.stages.embed import SETS
@@ -29,6 +31,7 @@ from acx_jax.stages.job import Job
 from acx_jax.stages.learners import LENGTH, code_of, make_learner, seen_by
 from acx_jax.stages.meta_train import LEARNT, RANDOM
 
+EPISODES = "episodes.npz"
 NO_FEATURES = "none"  # of the length baseline, which looks at none
 
 
@@ -37,28 +40,39 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     episodes = config.episodes.to_dict()
     episodes.pop("chunk")
     used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict()}
+    if config.episodes.file:
+        used["episodes"] = {"file": digest_of(Path(config.episodes.file))}
     used |= {"meta": config.meta.to_dict()} if config.meta.steps else {}
     code = code_of(config)
     return used | {"learner_code": code} if code else used
 
 
 def check_possible(config: ConfigDict, workdir: Path) -> None:
-    """Raises UsageError when the prepared segments are too few for the asked shots."""
-    meta_parts.check_possible(config, _segments(workdir))
+    """Raises UsageError when the prepared segments are too few for the asked shots, or not those of the episodes to replay."""
+    stored = [s for s in prepared.load(workdir / "prepare")[0] if s.segment.split == "evaluate"]
+    segments = [s.segment for s in stored]
+    if config.episodes.file:
+        load_episodes(Path(config.episodes.file), data=data_hash(stored), segments=segments)
+    if config.meta.steps or not config.episodes.file:
+        meta_parts.check_possible(config, segments)
 
 
 def run(job: Job) -> None:
     """Writes `episodes.npz`, `scores/<features>-<learner>.npy`, `results.json` and `comparisons.json`."""
-    episodes = _episodes(job)
+    stored, coverage = prepared.load(job.workdir / "prepare")
+    stored = [s for s in stored if s.segment.split == "evaluate"]
+    episodes = _episodes(job, stored)
     (job.out / "scores").mkdir(exist_ok=True)
     features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
     names = (*job.config.learners.names, *((LEARNT, RANDOM) if job.config.meta.steps else ()))
     rows = [_row(job, name, learner, features[name], episodes) for name in features for learner in names]
     rows.append(_row(job, NO_FEATURES, LENGTH, next(iter(features.values())), episodes))
-    write_json(job.out / "results.json", rows)
+    of_data = {"data": data_hash(stored), "videos_used": coverage.videos_used, "videos_listed": coverage.videos_listed}
+    write_json(job.out / "results.json", [row | of_data for row in rows])
     write_json(job.out / "comparisons.json", _comparisons(job.out, rows))
     for line in table(rows):
         job.log.info(line)
+    job.log.info(f"on {coverage.videos_used} of {coverage.videos_listed} listed videos, data hash {of_data['data']}")
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -70,22 +84,31 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}" for r in rows]
 
 
-def _segments(workdir: Path) -> list[Segment]:
-    return [s.segment for s in prepared.load(workdir / "prepare")[0] if s.segment.split == "evaluate"]
-
-
-def _episodes(job: Job) -> Episodes:
-    asked, segments = job.config.episodes, _segments(job.workdir)
-    query = meta_parts.feasible_query(job.config, segments, EVALUATE)
-    if query < asked.query:
-        job.log.info(f"evaluate: {query} queries a class instead of {asked.query}: the data leave no more beside {asked.shot} shots")
-    episodes = meta_parts.episodes_of(job.config, segments, EVALUATE, count=asked.count, query=query)
-    left = len(meta_parts.indices_of(job.config, segments, EVALUATE))
-    with replacing(job.out / "episodes.npz") as file:
-        np.savez(file, support=episodes.support, query=episodes.query, way=episodes.way)
-    job.log.info(f"evaluate: {asked.count} episodes, {WAY}-way {asked.shot}-shot {query}-query, {asked.protocol}, from {left} segments"
-                 + (f"; the other {len(segments) - left} are meta-training's" if left < len(segments) else ""))
+def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
+    """The episodes drawn, or those of `episodes.file`; written down for others to take."""
+    asked, segments, data = job.config.episodes, [s.segment for s in stored], data_hash(stored)
+    usable = meta_parts.indices_of(job.config, segments, EVALUATE)
+    if asked.file:
+        episodes, origin = load_episodes(Path(asked.file), data=data, segments=segments)
+        _refuse_trained_on(asked.file, episodes, usable)
+    else:
+        query = meta_parts.feasible_query(job.config, segments, EVALUATE)
+        if query < asked.query:
+            job.log.info(f"evaluate: {query} queries a class instead of {asked.query}: the data leave no more beside {asked.shot} shots")
+        episodes = meta_parts.episodes_of(job.config, segments, EVALUATE, count=asked.count, query=query)
+        origin = Origin(data, job.config.seed, asked.protocol)
+    save_episodes(job.out / EPISODES, episodes, origin)
+    others = len(segments) - len(usable)
+    job.log.info(f"evaluate: {len(episodes.support)} episodes, {WAY}-way {episodes.shot}-shot {episodes.queries}-query, {origin.protocol}, from "
+                 f"{len(usable)} segments" + (f"; the other {others} are meta-training's" if others else "")
+                 + (f"; replayed from {asked.file}" if asked.file else ""))
     return episodes
+
+
+def _refuse_trained_on(file: str, episodes: Episodes, usable: np.ndarray) -> None:
+    if not np.isin(np.concatenate([episodes.support, episodes.query], axis=1), usable).all():
+        raise UsageError(f"config.episodes.file {file} has episodes with segments that meta-training has seen: set "
+                         "--config.meta.steps=0, or take episodes of a run with the same config.meta settings")
 
 
 def _row(job: Job, features_name: str, learner_name: str, features: ContextFeatures, episodes: Episodes) -> dict[str, Any]:

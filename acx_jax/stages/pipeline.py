@@ -15,7 +15,7 @@ from acx_jax import __version__
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import adapt, embed, encoder, evaluate, learners, meta_train, prepare, report
+from acx_jax.stages import adapt, check, embed, encoder, evaluate, learners, meta_train, prepare, report
 from acx_jax.stages.job import Job
 
 STAMP = "stage.json"
@@ -34,6 +34,7 @@ class Stage(NamedTuple):
 
 
 STAGES: dict[str, Stage] = {
+    "check": Stage((), check.settings, check.run, prepare.inputs),
     "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs),
     "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs),
     "embed": Stage(("prepare", "adapt"), embed.settings, embed.run, encoder.inputs),
@@ -57,6 +58,8 @@ def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLo
     for name in [name for name in STAGES if name in wanted]:
         stamps[name] = _stamp(name, config, stamps)
         _bring_stage(name, stamps[name], config=config, workdir=workdir, log=log)
+        if name == "check":
+            check.raise_problems(workdir)
         if name == "prepare" and wanted & {"meta_train", "evaluate"}:
             evaluate.check_possible(config, workdir)  # too few segments is better known before hours of training
 

@@ -30,6 +30,7 @@ class Findings(NamedTuple):
     rows: tuple[Row, ...]
     split_rows: tuple[Row, ...]
     episodes: Episodes
+    protocol: str
     scores: dict[Scored, np.ndarray]
     segments: tuple[StoredSegment, ...]
     coverage: Coverage
@@ -54,7 +55,7 @@ def load(workdir: Path) -> Findings:
     return Findings(
         rows=tuple(row for row in rows if _is_whole(row)),
         split_rows=tuple(row for row in rows if not _is_whole(row)),
-        episodes=_read_episodes(evaluate / "episodes.npz"),
+        **_read_episodes(evaluate / "episodes.npz"),
         scores=_read_scores(evaluate / "scores", rows),
         segments=segments,
         coverage=coverage,
@@ -85,9 +86,9 @@ def _is_whole(row: Row) -> bool:
     return row["category"] == "all" and row["ego_involved"] == "all"
 
 
-def _read_episodes(path: Path) -> Episodes:
+def _read_episodes(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as arrays:
-        return Episodes(arrays["support"], arrays["query"], int(arrays["way"]))
+        return {"episodes": Episodes(arrays["support"], arrays["query"], int(arrays["way"])), "protocol": str(arrays["protocol"])}
 
 
 def _read_scores(folder: Path, rows: list[Row]) -> dict[Scored, np.ndarray]:

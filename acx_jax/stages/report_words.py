@@ -101,12 +101,14 @@ def _count(number: int, noun: str) -> str:
 def _protocol(findings: Findings, config: ConfigDict) -> str:
     episodes = findings.episodes
     fewer = ""
-    if episodes.queries < config.episodes.query:
+    if config.episodes.file:
+        fewer = f" (replayed from {PurePath(config.episodes.file).name})"
+    elif episodes.queries < config.episodes.query:
         fewer = f" ({config.episodes.query} were asked for; the data allow no more)"
     return (
         f"{_count(len(episodes.query), 'episode')}, {episodes.way}-way {episodes.shot}-shot: in each, every learner is fitted "
         f"anew on {_count(episodes.shot, 'labelled segment')} of each class and judged on "
-        f"{_count(episodes.queries, 'other segment')} of each class{fewer}. {_SIDES[config.episodes.protocol]}"
+        f"{_count(episodes.queries, 'other segment')} of each class{fewer}. {_SIDES[findings.protocol]}"
     )
 
 

@@ -44,13 +44,13 @@ def make_case(*, strengths=None, videos: int = 24, shot: int = 2, query: int = 5
     return Case(segments, coverage, episodes, scores, rows, losses)
 
 
-def write_case(case: Case, workdir: Path) -> None:
+def write_case(case: Case, workdir: Path, protocol: str = "disjoint") -> None:
     """Writes everything but the prepare stage's folder."""
     (workdir / "evaluate" / "scores").mkdir(parents=True)
     for (features, learner), scores in case.scores.items():
         np.save(workdir / "evaluate" / "scores" / f"{features}-{learner}.npy", scores)
     (workdir / "evaluate" / "results.json").write_text(json.dumps(case.rows))
-    np.savez(workdir / "evaluate" / "episodes.npz", **case.episodes._asdict())
+    np.savez(workdir / "evaluate" / "episodes.npz", protocol=protocol, **case.episodes._asdict())
     (workdir / "config.json").write_text(json.dumps({"overrides": {"data.root": "/home/someone/my videos", "adapt.steps": "12"}}))
     if case.losses:
         (workdir / "adapt").mkdir()

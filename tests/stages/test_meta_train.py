@@ -124,3 +124,16 @@ def test_no_video_and_no_source_is_in_two_parts(drawn, share, validation, hold, 
     for segment, part in zip(segments, parts):
         if held and segment.label == ABNORMAL and part != UNUSED:
             assert (segment.category in held) == (part == EVALUATE)
+
+
+def test_a_run_replays_the_episodes_of_another(root, whole, tmp_path):
+    """Also those of a run with meta-training; the other way round, what was trained on is refused."""
+    file = whole[0] / "evaluate" / "episodes.npz"
+    said = run(root, tmp_path, meta__steps=0, episodes__file=str(file), episodes__shot=2, episodes__count=3)
+    assert f"8 episodes, 2-way 1-shot 3-query, disjoint, from 40 segments; replayed from {file}" in said
+    proto = [json.loads((folder / "evaluate" / "results.json").read_text())[0] for folder in (whole[0], tmp_path)]
+    assert proto[0] == proto[1] and len(proto[0]["data"]) == 16 and proto[0]["videos_used"] == 40
+    said = run(root, tmp_path, meta__steps=0)
+    assert "evaluate: is redone" in said
+    with pytest.raises(UsageError, match="that meta-training has seen"):
+        run(root, tmp_path, episodes__file=str(tmp_path / "evaluate" / "episodes.npz"))

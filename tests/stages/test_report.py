@@ -123,7 +123,7 @@ def make_sentences(case: Case, settings: dict[str, str]) -> str:
 
 
 def findings_of(case: Case) -> report_inputs.Findings:
-    return report_inputs.Findings(tuple(case.rows), (), case.episodes, case.scores, case.segments, case.coverage, (), None, {})
+    return report_inputs.Findings(tuple(case.rows), (), case.episodes, "disjoint", case.scores, case.segments, case.coverage, (), None, {})
 
 
 def test_no_absolute_path_and_the_command_is_quoted(small, tmp_path_factory):

@@ -1,0 +1,102 @@
+"""A look at a video without decoding all of it: its size, rate and length, and a few frames from all over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from PIL import Image
+
+from acx_jax.data.decode import image_files
+
+LOOK_WIDTH = 320  # pixels of the frames looked at
+_PLACES = (0.125, 0.5, 0.875)  # of them, as shares of the video
+
+
+class Probe(NamedTuple):
+    """What a look at a video tells.
+
+    frames: as its container or folder declares. fps: 0 for images. width, height: pixels. bytes: of its files. problem: why
+    it cannot be read, or "". looks: uint8 [3, h, LOOK_WIDTH], grey frames, fewer where the video has fewer; empty with a problem.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    bytes: int
+    problem: str
+    looks: np.ndarray
+
+
+_NOTHING = np.zeros((0, 1, LOOK_WIDTH), np.uint8)
+
+
+def probe(path: Path) -> Probe:
+    """Looks at a video file or a folder of images. Never raises for what is wrong with them: `problem` says it."""
+    try:
+        return _folder(path) if path.is_dir() else _file(path)
+    except (av.FFmpegError, OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:  # SyntaxError: Pillow's for broken PNG
+        return Probe(0, 0.0, 0, 0, 0, f"cannot be read: {getattr(error, 'strerror', None) or error}", _NOTHING)
+
+
+def _folder(path: Path) -> Probe:
+    files = image_files(path)
+    if not files:
+        return Probe(0, 0.0, 0, 0, 0, "the folder holds no images", _NOTHING)
+    looks = []
+    for index in sorted({int(place * len(files)) for place in _PLACES}):
+        with Image.open(files[index]) as image:
+            size = image.size
+            image.draft("L", (LOOK_WIDTH, LOOK_WIDTH))
+            looks.append(_small(image.convert("L")))
+    total = sum(file.stat().st_size for file in files)
+    return Probe(len(files), 0.0, *size, total, "", _stack(looks))
+
+
+def _file(path: Path) -> Probe:
+    with av.open(str(path)) as container:
+        streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        if not streams:
+            return Probe(0, 0.0, 0, 0, path.stat().st_size, "no video stream in it", _NOTHING)
+        stream = streams[0]
+        rate = float(stream.average_rate or 0)
+        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / av.time_base
+        looks = [_small(frame.to_image().convert("L")) for frame in _frames(container, stream, seconds)]
+        problem = "" if looks else "no frame can be decoded"
+        return Probe(stream.frames or round(seconds * rate), rate, stream.width, stream.height, path.stat().st_size, problem,
+                     _stack(looks) if looks else _NOTHING)
+
+
+def _frames(container: av.container.InputContainer, stream: av.VideoStream, seconds: float) -> list[av.VideoFrame]:
+    """One frame near each of `_PLACES`, as near as the file lets one jump."""
+    found = []
+    for place in _PLACES:
+        try:
+            container.seek(int((stream.start_time or 0) + place * seconds / stream.time_base), stream=stream)
+            found.append(next(_after(container, stream, place * seconds)))
+        except (av.FFmpegError, StopIteration):
+            continue
+    return found
+
+
+def _after(container: av.container.InputContainer, stream: av.VideoStream, seconds: float):
+    """Decoded frames from `seconds` on; the last one where there is none."""
+    frame, start = None, float((stream.start_time or 0) * stream.time_base)
+    for frame in container.decode(stream):
+        if frame.time is None or frame.time - start >= seconds:
+            yield frame
+    if frame is not None:
+        yield frame
+
+
+def _small(image: Image.Image) -> np.ndarray:
+    height = max(1, round(LOOK_WIDTH * image.height / image.width))
+    return np.asarray(image.resize((LOOK_WIDTH, height), Image.Resampling.BILINEAR))
+
+
+def _stack(looks: list[np.ndarray]) -> np.ndarray:
+    """Frames of the size of the first."""
+    return np.stack([look for look in looks if look.shape == looks[0].shape])

@@ -1,0 +1,220 @@
+"""check: what is wrong with a data set, before hours are spent on it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from acx_jax.contracts import TO_THE_END, Segment
+from acx_jax.data.builders.listing import Listing
+from acx_jax.data.check import cameras, copies, leaks
+from acx_jax.data.probe import Probe, probe
+from acx_jax.data.splits import assign_splits
+from acx_jax.errors import WorkError
+from acx_jax.runtime.files import write_json, write_text
+from acx_jax.stages import check_words, prepare
+from acx_jax.stages.job import Job
+
+REPORT, SOURCES = "check.json", "sources.csv"
+SHOTS = (1, 5, 10)
+
+
+class Videos(NamedTuple):
+    """The videos of a listing that are on disk, in the listing's order: names, places, what a look at each told, sources."""
+
+    names: list[str]
+    paths: list[Path]
+    probes: list[Probe]
+    sources: list[str]
+
+
+class Found(NamedTuple):
+    """The findings: JSON values by heading; problems make results wrong or stop a run, warnings drop nothing."""
+
+    report: dict[str, Any]
+    problems: list[str]
+    warnings: list[str]
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+    """What of the config the findings depend on."""
+    return prepare.settings(config) | {"protocol": config.episodes.protocol, "query": config.episodes.query}
+
+
+def run(job: Job) -> None:
+    """Says what it finds and writes `check.json` and, where cameras are shared, `sources.csv`; see `raise_problems` for what follows."""
+    if job.config.data.builder == "synthetic":
+        job.log.info("check: nothing to check, the videos are rendered by acx_jax")
+        write_json(job.out / REPORT, {"checked": False, "problems": []})
+        return
+    found = examine(job, prepare.listing(job.config))
+    write_json(job.out / REPORT, found.report | {"problems": found.problems, "warnings": found.warnings})
+    for line in check_words.table(found.report):
+        job.log.info(f"  {line}")
+    for warning in found.warnings:
+        job.log.info(f"  warning: {warning}")
+
+
+def raise_problems(workdir: Path) -> None:
+    """Raises WorkError when the finished check found what would stop a run or make its results wrong."""
+    path = workdir / "check" / REPORT
+    problems = json.loads(path.read_text(encoding="utf-8"))["problems"] if path.exists() else []
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise WorkError(f"check found what would stop the run or make its results wrong (all of it in {path}): " + "; ".join(problems[:3]) + more)
+
+
+def examine(job: Job, listed: Listing) -> Found:
+    """All findings on a listing."""
+    data = job.config.data
+    split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=job.config.seed, how=data.split)
+    of_media = _media(job, listed, split) if data.builder != "features" else Found({}, [], [])
+    of_splits = _splits(job.config, split)
+    report = {"checked": True, "builder": data.builder, "coverage": _coverage(listed, of_media.report.get("unreadable", {}))}
+    return Found(report | of_media.report | of_splits.report, _missing(job.config, listed, of_media) + of_media.problems + of_splits.problems,
+                 of_media.warnings + of_splits.warnings)
+
+
+def _coverage(listed: Listing, unreadable: dict[str, str]) -> dict[str, Any]:
+    return {"videos_listed": listed.videos_listed, "videos_present": len({s.video for s in listed.segments}) - len(unreadable),
+            "segments_listed": listed.segments_listed, "segments_usable": len(listed.segments), "missing": list(listed.missing),
+            "skipped": [list(item) for item in listed.skipped], "notes": list(listed.notes)}
+
+
+def _missing(config: ConfigDict, listed: Listing, of_media: Found) -> list[str]:
+    """More missing or unreadable videos than `prepare` would bear."""
+    unreadable = of_media.report.get("unreadable", {})
+    bad, most = len(listed.missing) + len(unreadable), config.data.max_bad_share
+    if bad <= most * listed.videos_listed:
+        return []
+    first = [*(f"{name} is not there" for name in listed.missing), *(f"{name} {reason}" for name, reason in unreadable.items())]
+    return [f"{bad} of {listed.videos_listed} videos are missing or unreadable, more than config.data.max_bad_share={most}: "
+            + "; ".join(first[:3]) + ("; ..." if bad > 3 else "")]
+
+
+def _media(job: Job, listed: Listing, split: tuple[Segment, ...]) -> Found:
+    """What the videos themselves tell."""
+    videos = _look(job, listed)
+    unreadable = {name: p.problem for name, p in zip(videos.names, videos.probes) if p.problem}
+    short = [str(s) for s in listed.segments if 0 < _frames(s, videos) < job.config.data.min_frames]
+    same = _copies(videos, listed, split)
+    shared = _cameras(job, videos)
+    disk, full = _disk(job, split, videos)
+    return Found({"unreadable": unreadable, "short": short, "media": _spread(videos), "disk": disk} | same.report | shared.report,
+                 same.problems + full, same.warnings + shared.warnings)
+
+
+def _look(job: Job, listed: Listing) -> Videos:
+    names = list(dict.fromkeys(s.video for s in listed.segments))
+    sources = {s.video: s.source or s.video for s in listed.segments}
+    paths, probes = [listed.paths[name] for name in names], []
+    with job.log.progress("check: look at", len(names), unit="video") as advance, ThreadPoolExecutor(os.cpu_count()) as threads:
+        for found in threads.map(probe, paths):
+            probes.append(found)
+            advance(1)
+    return Videos(names, paths, probes, [sources[name] for name in names])
+
+
+def _frames(segment: Segment, videos: Videos) -> int:
+    """Frames of a segment as far as known; 0 where they are not."""
+    if segment.end != TO_THE_END:
+        return segment.end - segment.start + 1
+    return max(0, videos.probes[videos.names.index(segment.video)].frames - segment.start)
+
+
+def _copies(videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
+    """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong."""
+    pairs, problems, warnings, report = copies.find_copies(videos.paths, [p.bytes for p in videos.probes], [p.looks for p in videos.probes],
+                                                           [p.frames for p in videos.probes]), [], [], []
+    side = {name: {s.split for s in split if s.video == name} for pair in pairs for name in (videos.names[pair.one], videos.names[pair.other])}
+    for pair in pairs:
+        one, other = videos.names[pair.one], videos.names[pair.other]
+        what = f"{one} and {other} are {'the same bytes' if pair.same_bytes else 'the same pictures'}"
+        against = copies.contradictions(*([s for s in listed.segments if s.video == name] for name in (one, other)))
+        report.append({"videos": [one, other], "same_bytes": pair.same_bytes, "contradictions": against})
+        crossing = side[one] != side[other]
+        problems += [f"{what}, labelled differently: {against[0]}"] if against else []
+        problems += [f"{what}, one in adaptation and one in evaluation"] if crossing and not against else []
+        warnings += [] if against or crossing else [what]
+    return Found({"copies": report}, problems, warnings)
+
+
+def _cameras(job: Job, videos: Videos) -> Found:
+    """Videos of one camera that the sources keep apart: only a warning, since a camera is no fault."""
+    if len(videos.names) > cameras.MOST:
+        return Found({"cameras": None}, [], [f"shared cameras are not looked for in more than {cameras.MOST} videos: there are {len(videos.names)}"])
+    with job.log.progress("check: cameras of", len(videos.names), unit="video") as advance:
+        pairs = cameras.shared_cameras([p.looks for p in videos.probes], videos.sources, advance=advance)
+    report = [{"videos": [videos.names[p.one], videos.names[p.other]], "matches": p.matches} for p in pairs]
+    if not pairs:
+        return Found({"cameras": report}, [], [])
+    joined = check_words.joined(videos.names, videos.sources, report)
+    write_text(job.out / SOURCES, _csv([("video", "source"), *joined.items()]))
+    return Found({"cameras": report}, [], [*check_words.cameras(report, joined), "what one camera filmed may be on both sides of an episode: to "
+                 f"keep it apart, take the column source of check/{SOURCES} into your table"])
+
+
+def _csv(rows: list[tuple[str, str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _spread(videos: Videos) -> dict[str, Any]:
+    """Least and most of the sizes, rates and lengths of what can be read."""
+    good = [p for p in videos.probes if not p.problem]
+    return {name: [min(values), max(values)] if (values := [getattr(p, name) for p in good]) else []
+            for name in ("width", "height", "fps", "frames")} | {"bytes": sum(p.bytes for p in good)}
+
+
+def _disk(job: Job, split: tuple[Segment, ...], videos: Videos) -> tuple[dict[str, int], list[str]]:
+    """Bytes that the records will take, at most, against those that are free."""
+    place, needed = {name: i for i, name in enumerate(videos.names)}, 0
+    for segment in split:
+        found = videos.probes[place[segment.video]]
+        if not found.problem:
+            needed += _kept(segment, videos, job.config.data) * _frame_bytes(found, job.config.data)
+    free = shutil.disk_usage(job.out).free
+    problem = [f"the records need up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: lower config.data.short_side or "
+               "config.data.max_frames, or put --workdir on another disk"] if needed > free else []
+    return {"needed": needed, "free": free}, problem
+
+
+def _kept(segment: Segment, videos: Videos, data: ConfigDict) -> int:
+    most = data.max_adapt_frames if segment.split == "adapt" else data.max_frames
+    return min(_frames(segment, videos), most) if most else _frames(segment, videos)
+
+
+def _frame_bytes(found: Probe, data: ConfigDict) -> int:
+    short, long = sorted((found.width, found.height))
+    return 3 * data.short_side * (data.width or round(data.short_side * long / max(short, 1)))
+
+
+def _splits(config: ConfigDict, split: tuple[Segment, ...]) -> Found:
+    """The leakage audit and the possible episodes."""
+    leaked = leaks.audit(split)
+    possible = leaks.possible_episodes(split, shots=SHOTS, most=config.episodes.query, protocol=config.episodes.protocol)
+    report = {"leaks": {"videos": list(leaked.videos), "sources": list(leaked.sources), "siblings": leaked.siblings},
+              "episodes": [p._asdict() for p in possible]}
+    asked = config.data.split == "published" or config.episodes.protocol == "published"
+    problems = [] if asked or not leaked.videos else [f"{len(leaked.videos)} videos are in adaptation and in evaluation, such as {leaked.videos[0]}"]
+    return Found(report, problems, list(_leak_warnings(config, leaked)))
+
+
+def _leak_warnings(config: ConfigDict, leaked: leaks.Leaks) -> Iterator[str]:
+    if leaked.videos and config.data.split == "published":
+        yield f"{len(leaked.videos)} videos are in adaptation and in evaluation, as config.data.split='published' asks"
+    if others := set(leaked.sources) - set(leaked.videos):
+        yield (f"{len(others)} sources are in adaptation and in evaluation, such as {min(others)}: --config.data.split=source keeps them apart")
+    if leaked.siblings and config.episodes.protocol == "published":
+        yield (f"{leaked.siblings} evaluated segments have siblings of their video or source, which config.episodes.protocol='published' "
+               "lets be on both sides of an episode")

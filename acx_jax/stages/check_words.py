@@ -1,0 +1,85 @@
+"""The check's findings as lines for the terminal, and sources that join what one camera filmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+SHOWN = 5  # names of one kind that are shown; all are in check.json
+
+
+def table(report: dict[str, Any]) -> Iterator[str]:
+    """The findings but for problems and warnings."""
+    cover = report["coverage"]
+    yield (f"coverage: {cover['videos_present']} of {cover['videos_listed']} listed videos, {cover['segments_usable']} of "
+           f"{cover['segments_listed']} segments")
+    yield from _named("missing", cover["missing"])
+    yield from _named("unreadable", [f"{name}: {reason}" for name, reason in report.get("unreadable", {}).items()])
+    yield from _named("left out", [f"{item}: {reason}" for item, reason in cover["skipped"]])
+    yield from _named("too short", report.get("short", []))
+    yield from (f"note: {note}" for note in cover["notes"])
+    if report.get("media", {}).get("width"):
+        yield _media(report["media"])
+    if "disk" in report:
+        yield f"disk: records take up to {_size(report['disk']['needed'])}, {_size(report['disk']['free'])} are free"
+    leaks = report["leaks"]
+    yield f"leakage: {len(leaks['videos'])} videos and {len(leaks['sources'])} sources are in adaptation and in evaluation"
+    yield from _episodes(report["episodes"])
+
+
+def joined(names: Sequence[str], sources: Sequence[str], cameras: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """video -> source, the sources of videos of one camera being one: the first of them by name."""
+    leader = {source: source for source in sources}
+
+    def first(source: str) -> str:
+        while leader[source] != source:
+            source = leader[source]
+        return source
+
+    of_video = dict(zip(names, sources))
+    for pair in cameras:
+        ends = sorted(first(of_video[name]) for name in pair["videos"])
+        leader[ends[1]] = ends[0]
+    return {name: first(source) for name, source in of_video.items()}
+
+
+def cameras(pairs: Sequence[dict[str, Any]], joined: dict[str, str]) -> Iterator[str]:
+    """One line for the videos of each camera that several sources share."""
+    accused = {name for pair in pairs for name in pair["videos"]}
+    for source in sorted({joined[name] for name in accused}):
+        names = [name for name in joined if name in accused and joined[name] == source]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        yield f"{', '.join(names[:SHOWN])}{more} seem to be of one camera"
+
+
+def _named(what: str, items: Sequence[str]) -> Iterator[str]:
+    if items:
+        yield f"{what}: {len(items)}"
+        yield from (f"  {item}" for item in items[:SHOWN])
+        if len(items) > SHOWN:
+            yield f"  ... and {len(items) - SHOWN} more, all in check.json"
+
+
+def _media(media: dict[str, Any]) -> str:
+    parts = [f"{name} {_range(media[name])}" for name in ("width", "height", "frames")]
+    fps = f"{_range(media['fps'])} frames a second, " if media["fps"][1] else ""
+    return f"media: {', '.join(parts)}, {fps}{_size(media['bytes'])}"
+
+
+def _range(ends: Sequence[float]) -> str:
+    low, high = ends
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _episodes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How many queries a class are left beside each number of shots."""
+    wide = max(len("abnormal category"), *(len(row["category"]) for row in rows))
+    shots = list(rows[0]["queries"])
+    yield f"{'abnormal category':{wide}} segments sources  queries a class at " + ", ".join(f"{shot} shot" for shot in shots)
+    for row in rows:
+        queries = ", ".join(str(q) if q else "none" for q in row["queries"].values())
+        yield f"{row['category']:{wide}} {row['segments']:8} {row['sources']:7}  {queries}"

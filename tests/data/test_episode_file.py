@@ -1,0 +1,71 @@
+"""Episodes that are written down and replayed, and files that are refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from acx_jax.contracts import Segment, StoredSegment
+from acx_jax.data.episode_file import Origin, data_hash, load_episodes, save_episodes
+from acx_jax.data.episodes import sample_episodes
+from acx_jax.errors import UsageError
+
+STORED = [StoredSegment(Segment(f"v{i}", 0, 30, i % 2), 31, i, 1) for i in range(16)]
+SEGMENTS = [stored.segment for stored in STORED]
+HASH = data_hash(STORED)
+
+
+def written(path, *, shot=1, query=2, seed=0, data=HASH):
+    episodes = sample_episodes(SEGMENTS, count=5, shot=shot, query=query, seed=seed)
+    save_episodes(path, episodes, Origin(data, seed, "disjoint"))
+    return episodes
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_what_is_read_is_what_was_written(tmp_path_factory, shot, query, seed):
+    path = tmp_path_factory.mktemp("episodes") / "episodes.npz"
+    episodes = written(path, shot=shot, query=query, seed=seed)
+    found, origin = load_episodes(path, data=HASH, segments=SEGMENTS)
+    assert all(np.array_equal(a, b) for a, b in zip(found, episodes)) and origin == Origin(HASH, seed, "disjoint")
+
+
+def test_the_hash_is_of_the_segments_alone():
+    assert data_hash([s._replace(first_record=9, records=3) for s in STORED]) == HASH
+    for other in (STORED[:-1], STORED[::-1], [STORED[0]._replace(frames=30), *STORED[1:]],
+                  [STORED[0]._replace(segment=SEGMENTS[0]._replace(label=1)), *STORED[1:]]):
+        assert data_hash(other) != HASH
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"support": np.zeros((5, 2), np.float32)}, "not those of 2-way episodes"), ({"way": 3}, "not those of 2-way episodes"),
+    ({"query": np.zeros((4, 4), np.int32)}, "not those of 2-way episodes"), ({"query": np.zeros((5, 0), np.int32)}, "not those of 2-way"),
+    ({"support": np.full((5, 2), 16, np.int32)}, "segments that are not there"), ({"support": np.full((5, 2), -1, np.int32)}, "not there"),
+    ({"support": np.zeros((5, 2), np.int32)}, "not of the classes"), ({"query": np.tile(np.int32([0, 0, 1, 1]), (5, 1))}, "one segment twice"),
+    ({"format": 2}, "its format is 2, expected 1"), ({"data": "0123456789abcdef"}, "drawn from other data"),
+    ({"support": np.array([[{}]])}, "is no file of episodes"),
+])
+def test_what_is_wrong_is_named(tmp_path, change, said):
+    written(tmp_path / "good.npz")
+    with np.load(tmp_path / "good.npz") as arrays:
+        np.savez(tmp_path / "bad.npz", **(dict(arrays) | change))
+    with pytest.raises(UsageError, match=said) as error:
+        load_episodes(tmp_path / "bad.npz", data=HASH, segments=SEGMENTS)
+    assert "bad.npz" in str(error.value)
+
+
+@pytest.mark.parametrize("content, said", [(None, "does not exist"), (b"", "is no file of episodes"), (b"PK\x03\x04 and then nothing", "episodes.npz is"),
+                                           (b"\x93NUMPY", "is no file of episodes")])
+def test_other_files_are_refused(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "episodes.npz").write_bytes(content)
+    with pytest.raises(UsageError, match=said):
+        load_episodes(tmp_path / "episodes.npz", data=HASH, segments=SEGMENTS)
+
+
+def test_a_file_cut_short_anywhere_is_refused(tmp_path):
+    written(tmp_path / "whole.npz")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    for end in range(0, len(whole) - 1, 97):
+        (tmp_path / "cut.npz").write_bytes(whole[:end])
+        with pytest.raises(UsageError, match="cut.npz"):
+            load_episodes(tmp_path / "cut.npz", data=HASH, segments=SEGMENTS)

@@ -1,0 +1,124 @@
+"""The check as its user meets it: folders of pictures with what can be wrong with them."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from acx_jax import config as schema
+from acx_jax.errors import WorkError
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import pipeline
+
+HEADER = "video,start,end,label,source\n"
+
+
+def pictures(folder, seed: int, count: int = 12) -> None:
+    """Boxes at places of the seed's own, the brightest of which moves."""
+    rng = np.random.default_rng(seed)
+    still = np.full((56, 72, 3), 90, np.uint8)
+    for _ in range(12):
+        y, x, h, w = rng.integers((0, 0, 6, 6), (56, 72, 25, 25))
+        still[y:y + h, x:x + w] = rng.integers(20, 235, 3)
+    folder.mkdir(parents=True)
+    for i in range(count):
+        image = still.copy()
+        image[20:32, 3 * i:3 * i + 12] = 250
+        Image.fromarray(image).save(folder / f"{i}.png")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Eight videos of 12 frames, four of them abnormal."""
+    rows = HEADER
+    for i in range(8):
+        pictures(tmp_path / "data" / f"v{i}", i)
+        rows += f"v{i},0,11,{'abnormal' if i % 2 else 'normal'},\n"
+    (tmp_path / "data" / "segments.csv").write_text(rows)
+    return tmp_path / "data"
+
+
+def check(root, **values) -> tuple[str, dict]:
+    """What is said and `check.json`, whether or not there are problems."""
+    said, workdir = io.StringIO(), root.parent / "work"
+    given = {"data.root": str(root), "data.adapt_share": 0.25, **{k.replace("__", "."): v for k, v in values.items()}}
+    try:
+        pipeline.bring_up_to_date("check", config=schema.from_flat(given), workdir=workdir, log=RunLog(terminal=said))
+    except WorkError as error:
+        said.write(str(error))
+    return said.getvalue(), json.loads((workdir / "check" / "check.json").read_text())
+
+
+def test_nothing_wrong(root):
+    said, report = check(root)
+    assert report["problems"] == report["warnings"] == report["copies"] == report["cameras"] == []
+    assert "coverage: 8 of 8 listed videos, 8 of 8 segments" in said and "width 72, height 56, frames 12" in said
+    assert report["episodes"][0]["queries"]["1"] == 1 and report["episodes"][0]["queries"]["5"] == 0
+    assert report["disk"]["needed"] == 6 * 12 * 128 * 165 * 3 + 2 * 12 * 128 * 165 * 3
+
+
+def test_copies_that_contradict_stop_the_run_and_are_said_again(root):
+    shutil.rmtree(root / "v1")
+    shutil.copytree(root / "v0", root / "v1")
+    said, report = check(root)
+    assert "v0 and v1 are the same bytes, labelled differently" in said
+    assert report["copies"][0]["videos"] == ["v0", "v1"] and len(report["problems"]) == 1
+    said, _ = check(root)
+    assert "check: up to date" in said and "v0 and v1 are the same bytes" in said
+    workdir = root.parent / "work"
+    with pytest.raises(WorkError, match="check found"):
+        config = schema.from_flat({"data.root": str(root), "data.adapt_share": 0.25})
+        pipeline.bring_up_to_date("all", config=config, workdir=workdir, log=RunLog(terminal=io.StringIO()))
+    assert not (workdir / "prepare").exists()
+
+
+def test_copies_of_one_label_are_a_warning(root):
+    shutil.rmtree(root / "v3")
+    shutil.copytree(root / "v1", root / "v3")
+    said, report = check(root, data__adapt_share=0.0)
+    assert report["problems"] == [] and "v1 and v3 are the same bytes" in report["warnings"]
+
+
+def test_missing_and_unreadable_up_to_a_share(root):
+    shutil.rmtree(root / "v2")
+    (root / "v4" / "3.png").write_bytes(b"")
+    for file in (root / "v4").iterdir():
+        file.write_bytes(b"no picture")
+    said, report = check(root, data__max_bad_share=0.5)
+    assert report["problems"] == [] and report["coverage"]["missing"] == ["v2"] and list(report["unreadable"]) == ["v4"]
+    assert "6 of 8 listed videos" in said
+    said, report = check(root, data__max_bad_share=0.1)
+    assert "2 of 8 videos are missing or unreadable, more than config.data.max_bad_share=0.1: v2 is not there" in report["problems"][0]
+
+
+def test_one_camera_is_a_warning_with_sources_to_take(root):
+    for file in (root / "v5").iterdir():
+        image = np.asarray(Image.open(root / "v1" / file.name)).astype(int)
+        Image.fromarray(np.clip(image * 0.7 + 30, 0, 255).astype(np.uint8)).save(file)
+    said, report = check(root)
+    assert report["problems"] == [] and "v1, v5 seem to be of one camera" in said
+    rows = (root.parent / "work" / "check" / "sources.csv").read_text().splitlines()
+    assert rows[0] == "video,source" and "v5,v1" in rows and "v2,v2" in rows
+
+
+def test_a_source_on_both_sides_is_a_warning(root):
+    text = (root / "segments.csv").read_text()
+    (root / "segments.csv").write_text("".join(line + ("drive\n" if line.endswith(",") else "\n") for line in text.splitlines()))
+    said, report = check(root)
+    assert report["problems"] == [] and report["leaks"]["sources"] == ["drive"]
+    assert "--config.data.split=source keeps them apart" in said
+
+
+def test_a_full_disk_is_known_before(root, monkeypatch):
+    monkeypatch.setattr("acx_jax.stages.check.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    assert "GB are free" in check(root)[1]["problems"][0]
+
+
+def test_rendered_videos_need_none(tmp_path):
+    said = io.StringIO()
+    config = schema.from_flat({"data.builder": "synthetic"})
+    pipeline.bring_up_to_date("check", config=config, workdir=tmp_path, log=RunLog(terminal=said))
+    assert "nothing to check" in said.getvalue()
