@@ -76,13 +76,16 @@ def test_folder_config_without_root(acx, tmp_path):
     refused(acx(FOLDER, f"--workdir={tmp_path}/w"), 2, "--config.data.root=FOLDER")
 
 
-def write_video(path: Path, frames: int = 12) -> None:
+def write_video(path: Path, frames: int = 12, left: int = 0) -> None:
+    """Grey that grows lighter, but for a bright bar at `left`, which tells videos apart."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 48, 40, "yuv420p"
         for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.full((40, 48, 3), 20 * i, np.uint8), format="rgb24")
+            image = np.full((40, 48, 3), 20 * i, np.uint8)
+            image[:, left:left + 8] = 250
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
@@ -90,8 +93,8 @@ def write_video(path: Path, frames: int = 12) -> None:
 @pytest.fixture(scope="module")
 def few_videos(tmp_path_factory):
     root = tmp_path_factory.mktemp("few") / "vidéos de la rue"
-    for name in ("normal/a.mp4", "normal/b b.mp4", "normal/c.mp4", "normal/d.mp4", "abnormal/é.mp4", "abnormal/f.mp4"):
-        write_video(root / name)
+    for i, name in enumerate(("normal/a.mp4", "normal/b b.mp4", "normal/c.mp4", "normal/d.mp4", "abnormal/é.mp4", "abnormal/f.mp4")):
+        write_video(root / name, left=8 * i)
     return root
 
 
