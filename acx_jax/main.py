@@ -13,6 +13,7 @@ from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.files import only_one
 from acx_jax.runtime.host_memory import restart_with_large_pages
 from acx_jax.runtime.run_log import RunLog
+from acx_jax.runtime.stopping import Terminated, listen
 
 
 def run(arguments: list[str]) -> None:
@@ -34,9 +35,10 @@ def run(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage, 130 when interrupted."""
+    """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage, 130 when interrupted, 143 after SIGTERM."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of files and folders may not fit the terminal's encoding
+    listen()
     try:
         run(arguments)
         return 0
@@ -49,6 +51,9 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"acx_jax: {command_line.explain(error)}", file=sys.stderr)
         return 1
+    except Terminated:
+        print("acx_jax: ended by SIGTERM; the same command goes on from here", file=sys.stderr)
+        return 143
     except KeyboardInterrupt:
         print("acx_jax: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

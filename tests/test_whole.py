@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -100,9 +101,9 @@ def test_a_second_run_at_once_is_refused(acx, environment, tmp_path):
 
 
 @contextlib.contextmanager
-def running(workdir: Path, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen]:
+def running(workdir: Path, environment: dict[str, str], log: Path, *more: str) -> Iterator[subprocess.Popen]:
     """A run in the background, killed when the block ends."""
-    command = [sys.executable, "-m", "acx_jax.main", *SMALLER, f"--workdir={workdir}"]
+    command = [sys.executable, "-m", "acx_jax.main", *SMALLER, f"--workdir={workdir}", *more]
     with log.open("ab") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
     try:
@@ -138,6 +139,30 @@ def killed_in(stages, whole: Path, acx, environment, workdir: Path, seed: int) -
 
 def test_killed_and_run_again_gives_the_same_results(whole, acx, environment, tmp_path):
     killed_in(("prepare", "adapt", "embed"), whole, acx, environment, tmp_path / "run", seed=0)
+
+
+def test_a_run_ends_soon_after_sigterm_and_says_so(environment, tmp_path):
+    log = tmp_path / "log"
+    with running(tmp_path / "run", environment, log) as process:
+        wait_for((tmp_path / "run" / "prepare.partial" / STAMP).exists, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    assert "ended by SIGTERM; the same command goes on from here" in log.read_text() and "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_no_loss_of_the_adaptation(acx, environment, tmp_path):
+    """Steps are as many as there are kills, so that most of them meet a step, a save or a restore."""
+    more, rng = ("--config.adapt.steps=40", "--stage=adapt"), random.Random(0)
+    finished(acx(*SMALLER, f"--workdir={tmp_path}/once", *more))
+    for _ in range(20):
+        with running(tmp_path / "killed", environment, tmp_path / "log", *more) as process:
+            wait_for((tmp_path / "killed" / "adapt.partial" / STAMP).exists, process)
+            stop = time.monotonic() + rng.uniform(0, 12)
+            wait_for(lambda: time.monotonic() > stop, process)
+    finished(acx(*SMALLER, f"--workdir={tmp_path}/killed", *more))
+    once, killed = ((tmp_path / name / "adapt" / "log.jsonl").read_text() for name in ("once", "killed"))
+    assert killed == once and len(once.splitlines()) == 40
 
 
 @pytest.mark.slow

@@ -208,6 +208,11 @@ def square_squeeze(frames: np.ndarray, share: float) -> np.ndarray:
 SQUARES = {"random": square_crop, "squeeze": square_squeeze}
 
 
+def video_names(stored: Sequence[StoredSegment], length: int) -> list[str]:
+    """The names behind `Clips.video` of `clips_feed`."""
+    return [segments[0].segment.video for segments in _videos(stored, length)]
+
+
 def _videos(stored: Sequence[StoredSegment], length: int) -> list[list[StoredSegment]]:
     """The normal adaptation segments that hold a clip, by video."""
     videos: dict[str, list[StoredSegment]] = {}

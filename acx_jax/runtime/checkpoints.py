@@ -21,19 +21,26 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, save_interval_steps=every)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-    def restore_newest(self, like: Any) -> Any | None:
-        """The newest state, shaped like `like`; None when there is none yet."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
+    def restore_newest(self, like: Any, say: Callable[[str], None] = lambda line: None) -> Any | None:
+        """The newest state that can be read, shaped like `like`; None when there is none. Damaged ones are named to `say` and removed."""
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._restore(step, like)
+            except Exception as error:  # whatever a damaged file makes the readers below Orbax raise
+                reason = str(error).strip().splitlines()[:1]
+                say(f"the checkpoint of step {step} is damaged and left out ({type(error).__name__}: {' '.join(reason)[:120]})")
+                self._manager.delete(step)
+        return None
+
+    def _restore(self, step: int, like: Any) -> Any:
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _with_elements(like))
         restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
         return jax.tree.map(lambda x, empty: x if empty.size else empty, restored, like)
 
-    def save(self, step: int, state: Callable[[], Any]) -> None:
-        """Saves what `state()` gives after every `every`-th step; at others it is not even called."""
-        if self._manager.should_save(step):
-            self._manager.save(step, args=ocp.args.StandardSave(_with_elements(state())))
+    def save(self, step: int, state: Callable[[], Any], *, now: bool = False) -> None:
+        """Saves what `state()` gives after every `every`-th step, or `now`; at others it is not even called."""
+        if self._manager.should_save(step) or (now and step not in self._manager.all_steps()):
+            self._manager.save(step, args=ocp.args.StandardSave(_with_elements(state())), force=now)
 
     def close(self) -> None:
         """Waits for what is being written."""

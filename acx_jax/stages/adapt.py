@@ -15,12 +15,13 @@ from ml_collections import ConfigDict
 from acx_jax import randomness
 from acx_jax.contracts import Clips, StoredSegment
 from acx_jax.data import prepared
-from acx_jax.data.feeds import clips_feed
+from acx_jax.data.feeds import clips_feed, video_names
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.models.encoders import ENCODERS, trainable
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
 from acx_jax.runtime.files import write_json, write_text
+from acx_jax.runtime.stopping import deferred
 from acx_jax.selfsup import projection, schemes, training
 from acx_jax.selfsup.memory import Queue, empty_queue, uniform_queue
 from acx_jax.selfsup.optimisers import learning_rate, make_optimiser
@@ -74,13 +75,18 @@ def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.
     state = devices.replicate(state)
     key = randomness.stream(config.seed, "adapt")
     _say_start(job, clips)
-    with job.log.progress("adapt", adapt.steps, unit="steps", start=int(state.step[0])) as advance:
+    names = video_names(clips, config.data.clip_frames)
+    with job.log.progress("adapt", adapt.steps, unit="steps", start=int(state.step[0])) as advance, deferred() as asked_to_stop:
         for number, batch in enumerate(feed, int(state.step[0]) + 1):
             state, metrics = step(state, devices.split(Clips(*map(np.asarray, batch))), key)
             metrics = {name: float(value[0]) for name, value in metrics.items()}
-            _log_step(job, number, metrics)
-            checkpoints.save(number, lambda: devices.first(state))
+            _log_step(job, number, metrics, [names[i] for i in np.unique(batch.video)])
+            stop = asked_to_stop()
+            checkpoints.save(number, lambda: devices.first(state), now=stop is not None)
             advance(1, f"loss {metrics['loss']:.3f}")
+            if stop is not None:
+                job.log.info(f"adapt: asked to stop, step {number} is saved")
+                raise stop
     return devices.first(state)
 
 
@@ -131,7 +137,7 @@ def _check_batch(batch: int) -> None:
 
 def _resumed(checkpoints: Checkpoints, state: training.AdaptState, job: Job) -> training.AdaptState:
     """The newest checkpointed state, or the first one; the log is cut back to it."""
-    newest = checkpoints.restore_newest(state)
+    newest = checkpoints.restore_newest(state, lambda line: job.log.info(f"adapt: {line}"))
     state = state if newest is None else newest
     done = int(state.step)
     lines = [line for line in _log_lines(job.out / LOG) if line["step"] <= done]
@@ -149,12 +155,13 @@ def _log_lines(path: Path) -> Iterator[dict[str, Any]]:
             return
 
 
-def _log_step(job: Job, step: int, metrics: dict[str, float]) -> None:
+def _log_step(job: Job, step: int, metrics: dict[str, float], videos: list[str]) -> None:
     with (job.out / LOG).open("a") as file:
         file.write(json.dumps({"step": step, **{name: round(value, 6) for name, value in metrics.items()}}) + "\n")
     if not np.isfinite(metrics["loss"]):
-        raise WorkError(f"adapt: the loss of step {step} is {metrics['loss']}: try a lower --config.adapt.learning_rate "
-                        f"(it is {job.config.adapt.learning_rate})")
+        raise WorkError(f"adapt: the loss of step {step} is {metrics['loss']}, on clips of {', '.join(videos)}: try a lower "
+                        f"--config.adapt.learning_rate (it is {job.config.adapt.learning_rate}), or leave those videos out with "
+                        "--config.data.exclude")
 
 
 def _say_start(job: Job, clips: list[StoredSegment]) -> None:

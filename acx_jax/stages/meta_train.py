@@ -91,7 +91,7 @@ def _learn(job: Job, name: str, features: ContextFeatures, segments: list[Segmen
     start = _first_start(config, learner)
     first = Run(meta.initial_state(start, _optimiser(config)), start, jnp.asarray(jnp.inf), jnp.zeros((), jnp.int32))
     with closing(Checkpoints(out / "checkpoints", every=1)) as checkpoints:
-        done = _run(job, name, _resumed(checkpoints, first, out), train, lambda at: validation(at, graphs, held), graphs, tasks,
+        done = _run(job, name, _resumed(checkpoints, first, job, out), train, lambda at: validation(at, graphs, held), graphs, tasks,
                     checkpoints)
     save_variables(out / "start", done.best._asdict())
     return {"steps": int(done.state.step), "validation_loss": round(float(done.best_loss), 6)}
@@ -128,9 +128,9 @@ def _judged(at: Run, state: meta.MetaState, loss: float) -> Run:
     return Run(state, at.best, at.best_loss, at.since + 1)
 
 
-def _resumed(checkpoints: Checkpoints, first: Run, out: Path) -> Run:
+def _resumed(checkpoints: Checkpoints, first: Run, job: Job, out: Path) -> Run:
     """Where the newest checkpoint stands, or the beginning; the log is cut back to it."""
-    newest = checkpoints.restore_newest(first._asdict())
+    newest = checkpoints.restore_newest(first._asdict(), lambda line: job.log.info(f"meta_train: {line}"))
     at = first if newest is None else Run(**newest)
     lines = (out / LOG).read_text().splitlines() if (out / LOG).exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= int(at.state.step)]

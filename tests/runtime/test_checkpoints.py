@@ -81,6 +81,33 @@ def test_a_save_that_a_kill_cut_short_is_passed_over(tmp_path):
     assert_equal(newest(tmp_path), state_at(6))
 
 
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("hurt", [cut, lambda file: file.unlink(), lambda file: file.write_bytes(b"")])
+def test_a_damaged_newest_one_is_named_and_the_one_before_taken(tmp_path, hurt):
+    said = []
+    save_steps(tmp_path, [2, 4])
+    for file in (tmp_path / "4").rglob("*"):
+        if file.is_file():
+            hurt(file)
+    checkpoints = Checkpoints(tmp_path, every=2)
+    assert_equal(checkpoints.restore_newest(state_at(0), said.append), state_at(2))
+    checkpoints.save(4, lambda: state_at(4))
+    checkpoints.close()
+    assert not said or "checkpoint of step 4 is damaged" in said[0]  # Orbax itself passes over one without its metadata
+    assert_equal(newest(tmp_path), state_at(4))
+
+
+def test_one_is_saved_at_once_where_that_is_asked(tmp_path):
+    checkpoints = Checkpoints(tmp_path, every=100)
+    checkpoints.save(3, lambda: state_at(3), now=True)
+    checkpoints.save(3, lambda: state_at(3), now=True)
+    checkpoints.close()
+    assert_equal(newest(tmp_path), state_at(3))
+
+
 def test_a_save_that_fails_on_the_way_leaves_the_one_before(tmp_path, monkeypatch):
     save_steps(tmp_path, [2])
     checkpoints = Checkpoints(tmp_path, every=2)

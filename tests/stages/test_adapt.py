@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from acx_jax.data.builders.listing import Listing
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.run_log import RunLog
+from acx_jax.runtime.stopping import Terminated
 from acx_jax.stages import adapt
 from acx_jax.stages.encoder import pretrained_variables
 from acx_jax.stages.job import Job
@@ -96,8 +99,8 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(workdir, un
     broken = job(workdir, "broken")
     log_step = adapt._log_step
 
-    def interrupted(of, step, metrics):
-        log_step(of, step, metrics)
+    def interrupted(of, step, metrics, videos):
+        log_step(of, step, metrics, videos)
         if step == FAILS_AT:
             raise KeyboardInterrupt
 
@@ -112,6 +115,43 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(workdir, un
     for once, resumed in zip(results(uninterrupted)[0], results(broken)[0]):
         np.testing.assert_array_equal(resumed, once)
     assert results(broken)[1:] == results(uninterrupted)[1:]
+
+
+@pytest.mark.parametrize("number, raised", [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_run_that_is_asked_to_stop_saves_its_step_first(workdir, uninterrupted, monkeypatch, number, raised):
+    asked, log_step = job(workdir, f"asked {number}", checkpoint_every=100), adapt._log_step
+
+    def stopped(of, step, metrics, videos):
+        log_step(of, step, metrics, videos)
+        if step == 3:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt, "_log_step", stopped)
+        with pytest.raises(raised):
+            adapt.run(asked)
+    assert "step 3 is saved" in asked.log._terminal.getvalue()
+    adapt.run(asked)
+    assert "goes on from the checkpoint of step 3" in asked.log._terminal.getvalue()
+    for once, resumed in zip(results(uninterrupted)[0], results(asked)[0]):
+        np.testing.assert_array_equal(resumed, once)
+    assert results(asked)[1:] == results(uninterrupted)[1:]
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(workdir, uninterrupted, monkeypatch):
+    hurt = job(workdir, "hurt", checkpoint_every=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt, "save_variables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            adapt.run(hurt)
+    for file in (hurt.out / "checkpoints" / str(STEPS)).rglob("*"):
+        if file.is_file() and file.name != "_CHECKPOINT_METADATA":
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    adapt.run(hurt)
+    said = hurt.log._terminal.getvalue()
+    assert f"the checkpoint of step {STEPS} is damaged" in said and f"goes on from the checkpoint of step {STEPS - 1}" in said
+    for once, resumed in zip(results(uninterrupted)[0], results(hurt)[0]):
+        np.testing.assert_array_equal(resumed, once)
 
 
 def test_a_run_stopped_behind_its_last_step_only_writes_its_results(workdir, uninterrupted, monkeypatch):
@@ -129,8 +169,8 @@ def test_a_run_stopped_behind_its_last_step_only_writes_its_results(workdir, uni
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_stops_with_advice(workdir, loss):
     wild = job(workdir, "wild")
-    with pytest.raises(WorkError, match="the loss of step 3 is .*--config.adapt.learning_rate"):
-        adapt._log_step(wild, 3, {"loss": float(loss)})
+    with pytest.raises(WorkError, match="the loss of step 3 is .*, on clips of street, yard: .*--config.adapt.learning_rate"):
+        adapt._log_step(wild, 3, {"loss": float(loss)}, ["street", "yard"])
 
 
 def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
