@@ -89,6 +89,11 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
         (config.adapt.freeze in ("", *ENCODER_STAGES[encoder.arch]),
          f"config.adapt.freeze is {config.adapt.freeze!r}, expected a stage of {encoder.arch}: "
          f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.adapt.freeze= trains all"),
+        (config.source.freeze in ("", *ENCODER_STAGES[encoder.arch]),
+         f"config.source.freeze is {config.source.freeze!r}, expected a stage of {encoder.arch}: "
+         f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.source.freeze= trains all"),
+        (config.source.steps == 0 or data.builder != "features",
+         "config.source.steps trains an encoder, and config.data.builder='features' has no videos: leave one of them out"),
         (config.adapt.warp == "sample" or encoder.crop <= 256,
          f"config.adapt.warp is 'batch', the published warp, which takes config.encoder.crop up to 256, not {encoder.crop}"),
         (config.adapt.motion_broken == "none" or config.adapt.objective == "dsm",

@@ -77,6 +77,16 @@ class Clips(NamedTuple):
     video: np.ndarray
 
 
+class ClassEpisodes(NamedTuple):
+    """A batch of episodes of source classes, clips of square frames as stored, class-major, one clip a video.
+
+    support: uint8 [E, way * shot, T, S, S, 3]. query: uint8 [E, way * query, T, S, S, 3].
+    """
+
+    support: Any
+    query: Any
+
+
 class ContextFeatures(NamedTuple):
     """Clip vectors of all segments, one after the other.
 

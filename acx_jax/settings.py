@@ -177,5 +177,24 @@ SCHEMA: dict[str, Setting] = {
     "meta.validation_episodes": Setting(40, *_between(1), "episodes of a validation"),
     "meta.validate_every": Setting(10, *_between(1), "outer steps from one validation, and checkpoint, to the next"),
     "meta.patience": Setting(10, *_between(1), "validations without a better loss after which it stops"),
+    "source.steps": Setting(0, *_between(0), "steps of episodic training of the encoder on source classes; above 0 the run is that alone: "
+                            "prepare and meta_train"),
+    "source.way": Setting(5, *_between(2, 100), "classes of an episode"),
+    "source.shot": Setting(5, *_between(1, 50), "support clips a class"),
+    "source.query": Setting(5, *_between(1, 100), "queries a class"),
+    "source.batch": Setting(2, *_between(1), "episodes a step, over all devices"),
+    "source.head": Setting("proto", *_one_of("proto", "ridge", "r2d2", "svm"), "solved on the support's vectors, with its options of learners; "
+                           "proto with those of proto_temperature"),
+    "source.learning_rate": Setting(0.01, *_positive(), "of SGD, momentum 0.9, dampening 0.9"),
+    "source.halve_every": Setting(0, *_between(0), "steps after which the learning rate is halved, each time; 0: never"),
+    "source.weight_decay": Setting(1e-3, *_between(0, 1), "of SGD"),
+    "source.smoothing": Setting(0.0, *_between(0, 0.9), "share of a label that is spread over all classes"),
+    "source.spectral": Setting(0.0, *_between(0, 1e6), "weight of the squared singular values of an episode's vectors; published: 1e-5"),
+    "source.freeze": Setting("", *_ANY, "last stage of the encoder that keeps its weights; empty trains all"),
+    "source.validation": Setting(0.2, *_between(0.01, 0.9), "share of the classes that choose the best encoder and when to stop; at least "
+                                 "source.way"),
+    "source.validation_episodes": Setting(40, *_between(1), "episodes of a validation"),
+    "source.validate_every": Setting(50, *_between(1), "steps from one validation, and checkpoint, to the next"),
+    "source.patience": Setting(10, *_between(1), "validations without a better loss after which it stops"),
     "report.samples": Setting(6, *_between(0, 50), "best and worst segments shown, each"),
 }

@@ -49,7 +49,7 @@ def windows_feed(prepared: Path, stored: Sequence[StoredSegment], split: str, *,
     if len(records):
         _check_crop(records[0]["frames"].shape, crop)
     source = _WindowBatches(records, where, crop=crop, batch=batch, length=length)
-    return _iterate(source, start_batch)
+    return iterate(source, start_batch)
 
 
 def locate_windows(stored: Sequence[StoredSegment], *, length: int, stride: int) -> WindowPlaces:
@@ -73,8 +73,8 @@ def clips_feed(prepared: Path, stored: Sequence[StoredSegment], *, length: int, 
     if not videos:
         raise UsageError(f"no normal segment of {length} frames is left to adapt on: raise --config.data.adapt_share, mark "
                          "videos with split=adapt, or skip adaptation with --config.adapt.steps=0")
-    clips = _ClipReader(open_records(prepared, ADAPT), load_windows(prepared))
-    return _iterate(_ClipBatches(clips, videos, length=length, batch=batch, steps=steps, seed=seed,
+    clips = ClipReader(open_records(prepared, ADAPT), load_windows(prepared))
+    return iterate(_ClipBatches(clips, videos, length=length, batch=batch, steps=steps, seed=seed,
                                  draw=DRAWS[negative], square=SQUARES[square]), start_step)
 
 
@@ -132,7 +132,7 @@ class _WindowBatches:
         return WindowBatch(np.stack([self._block(record)[start:start + self._length] for record, start in places]), count)
 
 
-class _ClipReader:
+class ClipReader:
     """Reads any run of consecutive frames of a stored segment."""
 
     def __init__(self, records: Sequence[dict[str, Any]], windows: Windows):
@@ -156,7 +156,7 @@ class _ClipReader:
 class _ClipBatches:
     """Random access to the batches of `clips_feed`."""
 
-    def __init__(self, clips: _ClipReader, videos: list[list[StoredSegment]], *, length: int, batch: int, steps: int, seed: int,
+    def __init__(self, clips: ClipReader, videos: list[list[StoredSegment]], *, length: int, batch: int, steps: int, seed: int,
                  draw: Callable, square: Callable):
         self._draw, self._square = draw, square
         self._clips, self._videos, self._length = clips, videos, length
@@ -228,7 +228,7 @@ def _check_crop(shape: tuple[int, ...], crop: int) -> None:
                          f"(config.data.short_side): choose a crop of at most that, or a larger short side")
 
 
-def _iterate(batches: Any, start: int) -> Iterator[Any]:
+def iterate(batches: Any, start: int) -> Iterator[Any]:
     """Batches from `start` on, read ahead by threads, in order."""
     if start >= len(batches):
         return iter(())

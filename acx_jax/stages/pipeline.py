@@ -15,7 +15,7 @@ from acx_jax import __version__
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import adapt, check, embed, encoder, evaluate, learners, meta_train, prepare, report
+from acx_jax.stages import adapt, check, embed, encoder, evaluate, learners, meta_train, prepare, report, source_train
 from acx_jax.stages.job import Job
 
 STAMP = "stage.json"
@@ -43,36 +43,50 @@ STAGES: dict[str, Stage] = {
     "report": Stage(("prepare", "adapt", "embed", "evaluate"), report.settings, report.run),
 }
 
+SOURCE_STAGES: dict[str, Stage] = {  # of a run that trains an encoder on source classes
+    "check": STAGES["check"],
+    "prepare": STAGES["prepare"],
+    "meta_train": Stage(("prepare",), source_train.settings, source_train.run, encoder.inputs),
+}
+
 
 def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """Runs what `goal` (a stage, or "all") needs and is not up to date, in order."""
-    wanted = _with_needs(goal)
+    stages = SOURCE_STAGES if config.source.steps else STAGES
+    _check_goal(goal, config)
+    wanted = _with_needs(goal, stages)
     if "evaluate" in wanted:
         learners.check_names(config)
-    if goal == "meta_train" and not config.meta.steps:
-        raise UsageError("--stage=meta_train: config.meta.steps is 0, so there is nothing to do: say how many, such as "
-                         "--config.meta.steps=200")
     stamps: dict[str, Any] = {}
-    if wanted & {"adapt", "embed"}:
+    if config.source.steps or wanted & {"adapt", "embed"}:
         encoder.check_weights(config)  # wrong weights are better known before hours of decoding
-    for name in [name for name in STAGES if name in wanted]:
-        stamps[name] = _stamp(name, config, stamps)
-        _bring_stage(name, stamps[name], config=config, workdir=workdir, log=log)
+    for name in [name for name in stages if name in wanted]:
+        stamps[name] = _stamp(stages[name], config, stamps)
+        _bring_stage(name, stages[name], stamps[name], config=config, workdir=workdir, log=log)
         if name == "check":
             check.raise_problems(workdir)
-        if name == "prepare" and wanted & {"meta_train", "evaluate"}:
-            evaluate.check_possible(config, workdir)  # too few segments is better known before hours of training
+        if name == "prepare" and wanted & {"meta_train", "evaluate"}:  # too few segments is better known before hours of training
+            (source_train if config.source.steps else evaluate).check_possible(config, workdir)
 
 
-def _with_needs(goal: str) -> set[str]:
+def _check_goal(goal: str, config: ConfigDict) -> None:
+    """Raises UsageError for a stage that this config gives nothing to do."""
+    if config.source.steps and goal not in ("all", *SOURCE_STAGES):
+        raise UsageError(f"--stage={goal}: config.source.steps is {config.source.steps}, so this run trains an encoder on source classes and "
+                         "evaluates nothing: give its folder to another run with --config.encoder.weights=FOLDER, or set --config.source.steps=0")
+    if goal == "meta_train" and not config.meta.steps and not config.source.steps:
+        raise UsageError("--stage=meta_train: config.meta.steps is 0, so there is nothing to do: say how many, such as "
+                         "--config.meta.steps=200 (or --config.source.steps to train an encoder on source classes)")
+
+
+def _with_needs(goal: str, stages: dict[str, Stage]) -> set[str]:
     if goal == "all":
-        return set(STAGES)
-    return {goal}.union(*(_with_needs(need) for need in STAGES[goal].needs))
+        return set(stages)
+    return {goal}.union(*(_with_needs(need, stages) for need in stages[goal].needs))
 
 
-def _stamp(name: str, config: ConfigDict, stamps: dict[str, Any]) -> dict[str, Any]:
+def _stamp(stage: Stage, config: ConfigDict, stamps: dict[str, Any]) -> dict[str, Any]:
     """What the outputs of a stage depend on; its digest is the stage's fingerprint."""
-    stage = STAGES[name]
     depends = {
         "settings": stage.settings(config),
         "inputs": stage.inputs(config),
@@ -84,7 +98,7 @@ def _stamp(name: str, config: ConfigDict, stamps: dict[str, Any]) -> dict[str, A
     return {"fingerprint": digest[:16], "depends": depends}
 
 
-def _bring_stage(name: str, stamp: dict[str, Any], *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
+def _bring_stage(name: str, stage: Stage, stamp: dict[str, Any], *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     done, partial = workdir / name, workdir / f"{name}.partial"
     _finish_swap(done, workdir / f"{name}.old")
     before = _read_stamp(done)
@@ -96,7 +110,7 @@ def _bring_stage(name: str, stamp: dict[str, Any], *, config: ConfigDict, workdi
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         write_json(partial / STAMP, stamp)
-    STAGES[name].run(Job(config, workdir, partial, log))
+    stage.run(Job(config, workdir, partial, log))
     _swap(partial, done, workdir / f"{name}.old")
 
 

@@ -15,7 +15,7 @@ from acx_jax.runtime.run_log import RunLog
 
 def announce(config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """Says the version, the config, the device and the workdir; sets up JAX."""
-    devices.split_cpu(config.adapt.batch)
+    devices.split_cpu(config.source.batch if config.source.steps else config.adapt.batch)
     log.info(f"acx_jax {__version__}, config {config.name}, seed {config.seed}")
     log.info(f"device: {devices.describe()}")
     log.info(f"workdir: {workdir}")

@@ -24,10 +24,11 @@ from acx_jax.runtime.files import replacing, write_json
 
 T = TypeVar("T")
 WEIGHTS, SUMMARY = "weights.safetensors", "weights.json"
+TRAINED = ("adapt", "meta_train")  # the stages of a run that leave an encoder
 
 
 def read(path: Path, arch: str) -> Found:
-    """The weights of `arch` at `path`: a weight file, a folder that `write_folder` made, or a run or its adapt/encoder.
+    """The weights of `arch` at `path`: a weight file, a folder that `write_folder` made, or a run or its adapt/encoder or meta_train/encoder.
 
     Raises UsageError naming file and entry when there are none, or not those of `arch`.
     """
@@ -49,12 +50,12 @@ def _judged(judge: Callable[[Entries, str, str], T], path: Path, arch: str) -> T
 
 def _place(path: Path) -> Path:
     """The file or the folder of an Orbax tree that `path` stands for."""
-    for candidate in (path, path / WEIGHTS, path / "adapt" / "encoder", path / "encoder"):
+    for candidate in (path, path / WEIGHTS, *(path / stage / "encoder" for stage in TRAINED), path / "encoder"):
         if candidate.is_file() or is_variables(candidate):
             return candidate
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    raise UsageError(f"{path}: a folder without weights: expected {WEIGHTS}, or a run with adapt/encoder")
+    raise UsageError(f"{path}: a folder without weights: expected {WEIGHTS}, or a run with adapt/encoder or meta_train/encoder")
 
 
 def _entries(place: Path) -> Entries:
@@ -73,11 +74,13 @@ def encoder_variables(path: Path, arch: str, clip_shape: tuple[int, ...]) -> dic
 
 
 def run_arch(path: Path) -> str:
-    """The encoder that the run whose folder `path` is adapted; empty where it is none."""
-    try:
-        return str(json.loads((path / "adapt" / "stage.json").read_text())["depends"]["settings"]["encoder"]["arch"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    """The encoder that the run whose folder `path` is trained; empty where it is none."""
+    for stage in TRAINED:
+        try:
+            return str(json.loads((path / stage / "stage.json").read_text())["depends"]["settings"]["encoder"]["arch"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return ""
 
 
 def digest(path: Path) -> str:
