@@ -11,12 +11,15 @@ import numpy as np
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 
-def jitter(key: jax.Array, clip: jax.Array) -> jax.Array:
+def jitter(key: jax.Array, clip: jax.Array, *, with_hue: bool = True) -> jax.Array:
     """All four changes in random order, one draw for all frames. clip float [T, H, W, 3] in [0, 1] -> the same.
 
     Factors as published: brightness and contrast in [0.5, 1.5], saturation in [0.75, 1.25], hue in [-0.5, 0.5] of the circle.
+    with_hue: False leaves the hue as it is, and dm-pix unused.
     """
     changes, order = _drawn(key)
+    if not with_hue:
+        changes = [*changes[:-1], lambda clip: clip]
     return jax.lax.scan(lambda changed, which: (jax.lax.switch(which, changes, changed), None), clip, order)[0]
 
 

@@ -16,7 +16,7 @@ class ViewOptions(NamedTuple):
     Attributes:
       size: side of a view in pixels.
       crop: "random", a square of that side out of the frame, or "squeeze", the whole frame made as small (published).
-      jitter: "all" four changes of colour in random order, or "last", of these the last alone (published).
+      jitter: "all" four changes of colour in random order, "all_but_hue", or "last", of these the last alone (published).
       warp: "sample", local warps of each sample's own, or "batch", one draw for all and with swapped axes (published).
     """
 
@@ -39,4 +39,6 @@ def view(key: jax.Array, clip: jax.Array, warp: jax.Array, batch_key: jax.Array,
     placed = geometry.squeeze(grid, of=side) if options.crop == "squeeze" else geometry.crop(crop_key, grid, of=side)
     grid = geometry.rotate(rotate_key, placed, of=side)
     picture = geometry.sample(clip, grid).astype(jnp.float32) / 255
-    return colour.jitter(colour_key, picture) if options.jitter == "all" else colour.last_jitter(colour_key, picture)
+    if options.jitter == "last":
+        return colour.last_jitter(colour_key, picture)
+    return colour.jitter(colour_key, picture, with_hue=options.jitter == "all")
