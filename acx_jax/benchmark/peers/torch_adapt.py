@@ -74,7 +74,7 @@ class AdaptStep:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.keys.parameters()), list(self.query.parameters()), 1 - self.key_momentum)
             self.remember(key)
-        return float(loss)
+        return loss.item()
 
     def contrast(self, query: Tensor, key: Tensor, other: Tensor) -> Tensor:
         """Cross-entropy of the positive among queue and negative, without empty places and keys of the own video."""
