@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from acx_jax.benchmark.outcome import OURS, Outcome, Row
