@@ -172,6 +172,7 @@ SCHEMA: dict[str, Setting] = {
     "meta.query": Setting(5, *_between(1, 100), "queries a class in the episodes of meta-training, at most"),
     "meta.share": Setting(0.5, *_between(0.05, 0.9), "share of the independent videos or sources that meta-training sees; the others evaluate"),
     "meta.validation": Setting(0.3, *_between(0.05, 0.9), "share of those that choose the best start and when to stop"),
+    "meta.split": Setting(0, *_between(0, 10**6), "another number divides the videos in another way"),
     "meta.held_out": Setting((), lambda value: all(isinstance(x, str) for x in value), "names of categories",
                              "abnormal categories that are evaluated alone, while meta-training sees the others alone"),
     "meta.validation_episodes": Setting(40, *_between(1), "episodes of a validation"),

@@ -18,7 +18,8 @@ def indices_of(config: ConfigDict, segments: Sequence[Segment], part: str) -> np
     if not config.meta.steps:
         return np.arange(len(segments)) if part == EVALUATE else np.arange(0)
     meta = config.meta
-    parts = meta_parts(segments, share=meta.share, validation=meta.validation, held_out=meta.held_out, seed=config.seed)
+    parts = meta_parts(segments, share=meta.share, validation=meta.validation, held_out=meta.held_out,
+                       seed=config.seed + meta.split)
     return np.flatnonzero(parts == part)
 
 

@@ -25,6 +25,7 @@ from acx_jax.models.encoders import ENCODERS, normalise, trainable
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
 from acx_jax.runtime.files import write_json, write_text
+from acx_jax.runtime.stopping import deferred
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
 from acx_jax.stages.job import Job
 
@@ -92,7 +93,7 @@ def _steps(job: Job, at: Run, program: Program, train: list[Videos], held: list[
     own, start = job.config.source, int(at.state.step)
     key, state = randomness.stream(job.config.seed, "source"), devices.replicate(at.state)
     feed = _feed(job, train, "source episode", batch=own.batch, steps=own.steps, start_step=start)
-    with job.log.progress("meta_train", own.steps, unit="steps", start=start) as advance:
+    with job.log.progress("meta_train", own.steps, unit="steps", start=start) as advance, deferred() as asked_to_stop:
         for number, episodes in enumerate(feed if int(at.since) < own.patience else (), start + 1):
             state, metrics = program.step(state, devices.split(ClassEpisodes(*map(np.asarray, episodes))), key)
             line = {"step": number} | {name: round(float(value[0]), 6) for name, value in metrics.items()}
@@ -100,9 +101,13 @@ def _steps(job: Job, at: Run, program: Program, train: list[Videos], held: list[
                 at, judged = _validated(job, at, devices.first(state), program, held)
                 line |= judged
             _log(job, line)
-            if "validation_loss" in line:
-                checkpoints.save(number, lambda: at)
+            stop = asked_to_stop()
+            if "validation_loss" in line or stop is not None:
+                checkpoints.save(number, lambda: at._replace(state=devices.first(state)), now=stop is not None)
             advance(1, f"loss {line['loss']:.3f}, accuracy {line['accuracy']:.3f}")
+            if stop is not None:
+                job.log.info(f"meta_train: asked to stop, step {number} is saved")
+                raise stop
             if int(at.since) >= own.patience:
                 job.log.info(f"meta_train: stopped at step {number}: {own.patience} validations were no better")
                 break
@@ -163,7 +168,7 @@ def _head(config: ConfigDict) -> Learner:
 
 def _resumed(checkpoints: Checkpoints, first: Run, job: Job) -> Run:
     """Where the newest checkpoint stands, or the beginning; the log is cut back to it."""
-    newest = checkpoints.restore_newest(first._asdict())
+    newest = checkpoints.restore_newest(first._asdict(), lambda line: job.log.info(f"meta_train: {line}"))
     at = first if newest is None else Run(**newest)
     lines = (job.out / LOG).read_text().splitlines() if (job.out / LOG).exists() else []
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= int(at.state.step)]

@@ -1,5 +1,6 @@
 """Episodic training of the encoder on real files of a few classes: whole runs, a killed one, and what is refused."""
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -115,6 +116,19 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(root, whole, tmp_path
     for resumed, once in zip(*(jax.tree.leaves(encoder(folder)) for folder in (tmp_path, whole[0])), strict=True):
         np.testing.assert_array_equal(resumed, once)
     assert "meta_train: up to date, skipped" in run(root, tmp_path)
+
+
+def test_a_run_that_is_asked_to_stop_saves_the_step_it_is_in(root, whole, tmp_path, monkeypatch):
+    def asked():
+        return KeyboardInterrupt() if len((tmp_path / "meta_train.partial/log.jsonl").read_text().splitlines()) == 3 else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source_train, "deferred", lambda: contextlib.nullcontext(asked))
+        with pytest.raises(KeyboardInterrupt):
+            run(root, tmp_path)
+    assert "goes on from the checkpoint of step 3" in run(root, tmp_path)
+    for resumed, once in zip(*(jax.tree.leaves(encoder(folder)) for folder in (tmp_path, whole[0])), strict=True):
+        np.testing.assert_array_equal(resumed, once)
 
 
 def by_hand(loss: float, validation: list[float]):
