@@ -166,7 +166,7 @@ SCHEMA: dict[str, Setting] = {
     "meta.learn_rates": Setting(False, *_EITHER, "a step size for each parameter is learnt too (Meta-SGD); not with reptile"),
     "meta.batch": Setting(4, *_between(1), "episodes an outer step, over all devices"),
     "meta.inner_steps": Setting(5, *_between(1, 100), "gradient steps on a support set while the start is learnt"),
-    "meta.fit_steps": Setting(10, *_between(1, 1000), "the same in evaluation"),
+    "meta.fit_steps": Setting(10, *_between(0, 1000), "the same in evaluation; 0: the start as it is, which no support set changes"),
     "meta.inner_rate": Setting(0.1, *_positive(), "step size of the gradient steps"),
     "meta.learning_rate": Setting(0.001, *_positive(), "of Adam, on the start"),
     "meta.query": Setting(5, *_between(1, 100), "queries a class in the episodes of meta-training, at most"),

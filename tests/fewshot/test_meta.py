@@ -81,6 +81,21 @@ def test_second_order_gradient_against_finite_differences():
             assert abs(float((ahead - behind) / (2 * step) - along)) < 1e-7 * max(1, abs(float(along)))
 
 
+def test_second_order_gradient_through_the_context_head_against_finite_differences():
+    """In float64; between the kinks of its ReLU, maximum and neighbours it is smooth."""
+    with jax.enable_x64(True):
+        double = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, tree)  # noqa: E731
+        _, loss, start = started("mcp")
+        start, batch = double(start), double(tasks(1))
+        function = jax.jit(meta.gradient_through(loss, steps=2, first_order=False))
+        way = jax.tree.map(lambda x: jnp.asarray(np.random.default_rng(0).standard_normal(x.shape)), start)
+        ahead, behind = (function(jax.tree.map(lambda p, w: p + s * w, start, way), batch)[0] for s in (1e-6, -1e-6))
+        value, gradient = function(start, batch)
+        along = sum(float(jnp.vdot(g, w)) for g, w in zip(jax.tree.leaves(gradient), jax.tree.leaves(way), strict=True))
+        assert value.dtype == jnp.float64 and abs(along) > 1e-2
+        assert float((ahead - behind) / 2e-6) == pytest.approx(along, rel=1e-5)
+
+
 def test_first_order_is_the_gradient_where_the_inner_loop_ends():
     _, loss, start = started("two_layer")
     batch = tasks(2)
@@ -185,6 +200,8 @@ def test_from_start_is_a_learner_of_that_start():
     fitted = meta.from_start(learner, start, steps=3)
     params = jax.jit(fitted.adapt)(fitted.init(jax.random.key(5)), task.support, jax.random.key(6))
     assert largest(params, inner(loss, start, task.support, steps=3)) < 1e-6
+    still = meta.from_start(learner, start, steps=0)
+    assert largest(still.adapt(start.params, task.support, jax.random.key(6)), start.params) == 0
     fresh = meta.from_start(learner, None, steps=3, rates=lambda params: meta.uniform_rates(params, RATE))
     begin = jax.jit(fresh.init)(jax.random.key(1))
     assert largest(begin, jax.jit(learner.init)(jax.random.key(1))) == 0

@@ -14,7 +14,7 @@ from acx_jax.data.episodes import group_segments
 from acx_jax.data.meta_split import EVALUATE, TRAIN, UNUSED, VALIDATION, meta_parts
 from acx_jax.errors import UsageError
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import meta_train, pipeline
+from acx_jax.stages import meta_parts as stage_parts, meta_train, pipeline
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 SMALL = {"data.builder": "features", "episodes.shot": 1, "episodes.query": 3, "episodes.count": 8, "learners.names": ["proto"],
@@ -107,6 +107,14 @@ def test_what_cannot_be_done_is_refused_before_work(root, tmp_path, values, said
     with pytest.raises(UsageError, match=said):
         run(root, tmp_path, **{key.replace(".", "__"): value for key, value in values.items()})
     assert not (tmp_path / "embed").exists()
+
+
+def test_another_split_divides_in_another_way_and_as_large():
+    segments = [Segment(f"v{i}", 0, 9, i % 2) for i in range(40)]
+    parts = [[stage_parts.indices_of(schema.from_flat(SMALL | {"meta.split": split}), segments, part).tolist()
+              for part in (TRAIN, VALIDATION, EVALUATE)] for split in (0, 0, 1)]
+    assert parts[0] == parts[1] and all(a != b and len(a) == len(b) for a, b in zip(parts[0], parts[2], strict=True))
+    assert all(sorted(sum(of, [])) == list(range(40)) for of in parts)
 
 
 @settings(deadline=None)
