@@ -15,6 +15,7 @@ ENCODER_STAGES = {"i3d": _I3D_STAGES} | dict.fromkeys(
 BUILDERS = ("folder", "dota", "ucf_crime", "bdd100k", "kinetics", "features")  # those that read data.root
 NAMED_WEIGHTS = ("i3d_kinetics400", "random")
 LEARNERS = ("mcp", "proto", "linear", "two_layer", "cosine", "proto_temperature", "simpleshot", "ridge", "r2d2", "svm", "bd_cspn")
+_ROWS = ("ego", "not_ego", "categories", "ego_categories")  # as acx_jax.data.subsets makes them
 ON_TOP = "+propagation"  # behind a learner's name: label propagation on top of it
 
 
@@ -123,6 +124,8 @@ SCHEMA: dict[str, Setting] = {
                                  "support and query share no video and no source; published: any segments may meet"),
     "episodes.file": Setting("", *_ANY, "episodes.npz of another evaluation of the same data, replayed; count, shot, query, protocol then do "
                              "not count"),
+    "episodes.rows": Setting((), lambda value: all(value.count(x) == 1 and x in _ROWS for x in value), "some of " + ", ".join(_ROWS),
+                             "rows of their own beside that over all segments, for DoTA's table: ego,ego_categories"),
     "episodes.chunk": Setting(10, *_between(1), "episodes fitted at once, over all devices"),
     "learners.names": Setting(
         ("mcp", "proto", "linear"), _learner_names,

@@ -35,6 +35,7 @@ def get_config():
     config.adapt.checkpoint_every = VIDEOS
     config.episodes.count, config.episodes.shot, config.episodes.query = 200, 5, 15
     config.episodes.protocol = "published"  # segments of one video may be on both sides
+    config.episodes.rows = ("ego", "ego_categories")  # the eleven rows of the published table
     config.learners.names = ("mcp", "proto", "linear")
     config.learners.pool = "middle"  # the baselines look at a segment's middle clip alone
     return config

@@ -15,9 +15,10 @@ from acx_jax import randomness
 from acx_jax.contracts import ContextFeatures, Episodes, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
-from acx_jax.data.episodes import WAY
+from acx_jax.data.episodes import WAY, feasible_query
 from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import EVALUATE
+from acx_jax.data.subsets import Subset, subsets
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
 from acx_jax.fewshot.learner import Learner
@@ -27,6 +28,7 @@ from acx_jax.runtime.files import write_array, write_json
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import meta_parts, meta_train
 from acx_jax.stages.embed import SETS
+from acx_jax.stages.evaluate_table import part_name, slug, table
 from acx_jax.stages.job import Job
 from acx_jax.stages.learners import LENGTH, code_of, make_learner, seen_by
 from acx_jax.stages.meta_train import LEARNT, RANDOM
@@ -61,27 +63,18 @@ def run(job: Job) -> None:
     """Writes `episodes.npz`, `scores/<features>-<learner>.npy`, `results.json` and `comparisons.json`."""
     stored, coverage = prepared.load(job.workdir / "prepare")
     stored = [s for s in stored if s.segment.split == "evaluate"]
-    episodes = _episodes(job, stored)
-    (job.out / "scores").mkdir(exist_ok=True)
+    segments = [s.segment for s in stored]
+    parts = subsets(segments, meta_parts.indices_of(job.config, segments, EVALUATE), job.config.episodes.rows)
     features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
-    names = (*job.config.learners.names, *((LEARNT, RANDOM) if job.config.meta.steps else ()))
-    rows = [_row(job, name, learner, features[name], episodes) for name in features for learner in names]
-    rows.append(_row(job, NO_FEATURES, LENGTH, next(iter(features.values())), episodes))
+    whole = _rows(job, parts[0], _episodes(job, stored), features)
+    rows = whole + [row for part in parts[1:] if (episodes := _episodes_of_part(job, part, stored)) is not None
+                    for row in _rows(job, part, episodes, features)]
     of_data = {"data": data_hash(stored), "videos_used": coverage.videos_used, "videos_listed": coverage.videos_listed}
     write_json(job.out / "results.json", [row | of_data for row in rows])
-    write_json(job.out / "comparisons.json", _comparisons(job.out, rows))
+    write_json(job.out / "comparisons.json", _comparisons(job.out, whole))
     for line in table(rows):
         job.log.info(line)
     job.log.info(f"on {coverage.videos_used} of {coverage.videos_listed} listed videos, data hash {of_data['data']}")
-
-
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The results as lines for the terminal."""
-    wide = max([len("learner"), *(len(row["learner"]) for row in rows)])
-    head = f"{'learner':{wide}} {'features':10} {'accuracy':>17} {'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}"
-    return [head] + [
-        f"{r['learner']:{wide}} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} {r['auroc']:8.3f} "
-        f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}" for r in rows]
 
 
 def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
@@ -111,17 +104,41 @@ def _refuse_trained_on(file: str, episodes: Episodes, usable: np.ndarray) -> Non
                          "--config.meta.steps=0, or take episodes of a run with the same config.meta settings")
 
 
-def _row(job: Job, features_name: str, learner_name: str, features: ContextFeatures, episodes: Episodes) -> dict[str, Any]:
-    path = job.out / "scores" / f"{features_name}-{learner_name}.npy"
+def _episodes_of_part(job: Job, part: Subset, stored: Sequence[StoredSegment]) -> Episodes | None:
+    """Episodes within one part; None, said aloud, where it allows none."""
+    asked, segments = job.config.episodes, [s.segment for s in stored]
+    query = feasible_query([segments[i] for i in part.indices], shot=asked.shot, query=asked.query, protocol=asked.protocol)
+    if not query:
+        job.log.info(f"evaluate: no row for {part_name(part)}: its {len(part.indices)} segments allow no {asked.shot}-shot episode")
+        return None
+    job.log.info(f"evaluate: {part_name(part)}: {asked.count} episodes, {query} queries a class, from {len(part.indices)} segments")
+    episodes = meta_parts.episodes_among(job.config, segments, part.indices, count=asked.count, query=query, seed=job.config.seed)
+    (job.out / "episodes").mkdir(exist_ok=True)
+    save_episodes(job.out / "episodes" / f"{slug(part)}.npz", episodes, Origin(data_hash(stored), job.config.seed, asked.protocol))
+    return episodes
+
+
+def _rows(job: Job, part: Subset, episodes: Episodes, features: dict[str, ContextFeatures]) -> list[dict[str, Any]]:
+    """One row a learner and set of features, and the baseline of length."""
+    names = (*job.config.learners.names, *((LEARNT, RANDOM) if job.config.meta.steps else ()))
+    asked = [(name, learner) for name in features for learner in names] + [(NO_FEATURES, LENGTH)]
+    return [_row(job, part, name, learner, features.get(name, next(iter(features.values()))), episodes) for name, learner in asked]
+
+
+def _row(job: Job, part: Subset, features_name: str, learner_name: str, features: ContextFeatures, episodes: Episodes) -> dict[str, Any]:
+    folder = job.out / "scores" / ("" if part.is_whole else slug(part))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{features_name}-{learner_name}.npy"
     if not path.exists():  # an interrupted run of the same fingerprint left what it had finished
         learner, seen = _learner(job, features_name, learner_name, features)
-        label = learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features"
+        label = (learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features") + (
+            "" if part.is_whole else f", {part_name(part)}")
         chunk = min(job.config.episodes.chunk, len(episodes.support))
         write_array(path, _probabilities(learner, seen, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
-    return {"learner": learner_name, "features": features_name, "category": "all", "ego_involved": "all", "way": WAY,
+    return {"learner": learner_name, "features": features_name, "category": part.category, "ego_involved": part.ego_involved, "way": WAY,
             "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), **means, **intervals}
 
 

@@ -38,8 +38,13 @@ def feasible_query(config: ConfigDict, segments: Sequence[Segment], part: str) -
 
 def episodes_of(config: ConfigDict, segments: Sequence[Segment], part: str, *, count: int, query: int) -> Episodes:
     """`count` episodes of a part, as indices into all of `segments`."""
-    picked, asked = indices_of(config, segments, part), config.episodes
     seed = config.seed if part == EVALUATE else config.seed + 1 + (TRAIN, VALIDATION).index(part)
+    return episodes_among(config, segments, indices_of(config, segments, part), count=count, query=query, seed=seed)
+
+
+def episodes_among(config: ConfigDict, segments: Sequence[Segment], picked: np.ndarray, *, count: int, query: int, seed: int) -> Episodes:
+    """`count` episodes of the segments `picked`, as indices into all of `segments`."""
+    asked = config.episodes
     drawn = sample_episodes([segments[i] for i in picked], count=count, shot=asked.shot, query=query, seed=seed,
                             protocol=asked.protocol)
     return drawn._replace(support=picked[drawn.support].astype(np.int32), query=picked[drawn.query].astype(np.int32))

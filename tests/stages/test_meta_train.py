@@ -145,3 +145,11 @@ def test_a_run_replays_the_episodes_of_another(root, whole, tmp_path):
     assert "evaluate: is redone" in said
     with pytest.raises(UsageError, match="that meta-training has seen"):
         run(root, tmp_path, episodes__file=str(tmp_path / "evaluate" / "episodes.npz"))
+
+
+def test_rows_of_parts_follow_those_of_all(root, tmp_path):
+    """Given features name no ego involvement: such a row is left out by name, and the others stay."""
+    said = run(root, tmp_path, meta__steps=0, episodes__rows=["ego", "categories"])
+    assert "no row for ego-involved: its 20 segments allow no 1-shot episode" in said
+    rows = json.loads((tmp_path / "evaluate" / "results.json").read_text())
+    assert [(row["learner"], row["category"]) for row in rows] == [("proto", "all"), ("length", "all")]

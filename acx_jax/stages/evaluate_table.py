@@ -1,0 +1,38 @@
+"""The results as lines for the terminal, and the names of the parts that have rows of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import numpy as np
+
+from acx_jax.data.subsets import Subset
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The results as lines for the terminal."""
+    named = [row | {"learner": row["learner"] + _of_part(row)} for row in rows]
+    wide = max([len("learner"), *(len(row["learner"]) for row in named)])
+    head = f"{'learner':{wide}} {'features':10} {'accuracy':>17} {'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}"
+    return [head] + [
+        f"{r['learner']:{wide}} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} {r['auroc']:8.3f} "
+        f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}" for r in named]
+
+
+def _of_part(row: dict[str, Any]) -> str:
+    part = Subset(row["category"], row["ego_involved"], np.arange(0))
+    return "" if part.is_whole else f", {part_name(part)}"
+
+
+def part_name(part: Subset) -> str:
+    """Such as "turning ego-involved"."""
+    ego = {"all": "", "yes": "ego-involved", "no": "not ego-involved"}[part.ego_involved]
+    return " ".join(filter(None, (part.category if part.category != "all" else "", ego))) or "all"
+
+
+def slug(part: Subset) -> str:
+    """A file name for a part; a digest keeps apart what looks alike in it."""
+    name = part_name(part)
+    return re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_")[:40] + "-" + hashlib.sha256(name.encode()).hexdigest()[:6]
