@@ -24,7 +24,7 @@ class Findings(NamedTuple):
 
     rows: the rows over all segments. split_rows: those of one category or one side of ego_involved. scores: float [E,
     way * query] in [0, 1], the probability of abnormal, by (features, learner). segments: the stored segments of both
-    splits; `episodes` index those of the split "evaluate". losses: one dict a training step, none without adaptation.
+    splits; `episodes` index those of the split "evaluate". comparisons: those of evaluate/comparisons.json. losses: one dict a training step, none without adaptation.
     """
 
     rows: tuple[Row, ...]
@@ -35,6 +35,7 @@ class Findings(NamedTuple):
     segments: tuple[StoredSegment, ...]
     coverage: Coverage
     losses: tuple[Row, ...]
+    comparisons: tuple[Row, ...]
     windows: int | None
     overrides: dict[str, str]
 
@@ -60,6 +61,7 @@ def load(workdir: Path) -> Findings:
         segments=segments,
         coverage=coverage,
         losses=_read_lines(workdir / "adapt" / "log.jsonl"),
+        comparisons=tuple(_read_json(evaluate / "comparisons.json", ())),
         windows=_read_json(workdir / "embed" / "summary.json", {}).get("windows"),
         overrides=_read_json(workdir / "config.json", {}).get("overrides", {}),
     )

@@ -52,7 +52,7 @@ def _facts(findings: Findings, config: ConfigDict, workdir: Path) -> dict[str, A
     return {
         "labels": LABELS, "name": config.name, "seed": config.seed, "version": __version__,
         "was_run": words.what_was_run(findings, config), "verdict": words.verdict(findings),
-        "findings": findings, "coverage": findings.coverage, "table": segment_table(findings.segments),
+        "best": words.best_row(findings.rows), "against_best": words.against_best(findings), "findings": findings, "coverage": findings.coverage, "table": segment_table(findings.segments),
         "shown_skipped": findings.coverage.skipped[:SHOWN_SKIPPED],
         "chance_precision": words.chance_precision(findings.episodes), "command": words.command(config, workdir, findings.overrides),
     }
@@ -80,7 +80,7 @@ def _by_learner(scores: dict[tuple[str, str], np.ndarray]) -> dict[str, dict[str
 def _fill(template: str, **facts: Any) -> str:
     environment = jinja2.Environment(autoescape=template.endswith(".html.j2"), undefined=jinja2.StrictUndefined,
                                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"percent": words.percent, "accuracy": words.accuracy, "row_name": words.row_name,
+    environment.filters |= {"percent": words.percent, "accuracy": words.accuracy, "row_name": words.row_name, "interval": words.with_interval,
                             "number": _number, "data": _data, "plain": _plain}
     text = importlib.resources.files(__package__).joinpath(template).read_text(encoding="utf-8")
     return environment.from_string(text).render(**facts)

@@ -74,6 +74,32 @@ def accuracy(row: Row) -> str:
     return f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_ci95']:.1f} %"
 
 
+def with_interval(row: Row, measure: str) -> str:
+    """A measure with its 95 % interval, as in "0.712 ± 0.021"; a dash where there is none."""
+    value, half = row.get(measure), row.get(f"{measure}_ci95")
+    if value is None or half is None or math.isnan(value) or math.isnan(half):
+        return "–"
+    return f"{value:.3f} ± {half:.3f}"
+
+
+def against_best(findings: Findings) -> list[Row]:
+    """The row of highest accuracy against each other one on the same episodes: `name`, the differences best minus other, `apart`.
+
+    apart: whether the interval of the difference in accuracy leaves out 0.
+    """
+    best = best_row(findings.rows)
+    if best is None:
+        return []
+    names, own, found = {f"{row['features']}-{row['learner']}": row for row in findings.rows}, f"{best['features']}-{best['learner']}", []
+    for pair in findings.comparisons:
+        other = pair["other"] if pair["row"] == own else pair["row"]
+        if own in (pair["row"], pair["other"]) and other in names:
+            sign = 1 if pair["row"] == own else -1
+            turned = {key: sign * pair[key] for key in ("accuracy", "auroc")} | {key: pair[key] for key in ("accuracy_ci95", "auroc_ci95")}
+            found.append(turned | {"name": row_name(names[other]), "apart": abs(turned["accuracy"]) > turned["accuracy_ci95"]})
+    return found
+
+
 def chance_precision(episodes: Episodes) -> float:
     """Mean average precision of a random order of one episode's queries; above 1 / way where they are few.
 

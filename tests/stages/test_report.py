@@ -95,7 +95,9 @@ def test_page_stands_alone_and_is_well_formed(usual):
 
 def test_table_has_the_numbers_of_the_results(usual):
     html, text = usual
-    table = {row[0]: row[1:] for row in Page(html).cells if row}
+    table = {}
+    for row in Page(html).cells:
+        table |= {row[0]: row[1:]} if row and row[0] not in table else {}  # the first table with a learner's name
     names = {"mcp": "MCP head", "proto": "prototypes", "linear": "linear head", "length": "segment length alone"}
     features = {"pretrained": " before adaptation", "adapted": " after adaptation", "none": ""}
     for row in make_case().rows:
@@ -123,7 +125,7 @@ def make_sentences(case: Case, settings: dict[str, str]) -> str:
 
 
 def findings_of(case: Case) -> report_inputs.Findings:
-    return report_inputs.Findings(tuple(case.rows), (), case.episodes, "disjoint", case.scores, case.segments, case.coverage, (), None, {})
+    return report_inputs.Findings(tuple(case.rows), (), case.episodes, "disjoint", case.scores, case.segments, case.coverage, (), (), None, {})
 
 
 def test_no_absolute_path_and_the_command_is_quoted(small, tmp_path_factory):
@@ -242,3 +244,22 @@ def test_two_reports_of_one_run_are_the_same(small, tmp_path):
 
 def test_settings_are_the_part_this_stage_depends_on():
     assert report.settings(schema.default_config()) == {"samples": 6}
+
+
+def test_differences_are_of_the_best_row_less_the_others():
+    case = make_case()
+    best = max((row for row in case.rows if row["learner"] != "length"), key=lambda row: row["accuracy"])
+    own = f"{best['features']}-{best['learner']}"
+    others = [f"{row['features']}-{row['learner']}" for row in case.rows if row is not best]
+    pairs = [{"row": own, "other": others[0], "accuracy": 0.2, "accuracy_ci95": 0.1, "auroc": 0.3, "auroc_ci95": 0.1},
+             {"row": others[1], "other": own, "accuracy": -0.05, "accuracy_ci95": 0.1, "auroc": 0.02, "auroc_ci95": 0.1},
+             {"row": others[0], "other": others[1], "accuracy": 9, "accuracy_ci95": 9, "auroc": 9, "auroc_ci95": 9}]
+    findings = findings_of(case)._replace(comparisons=tuple(pairs))
+    found = report_words.against_best(findings)
+    assert [(pair["accuracy"], pair["auroc"], pair["apart"]) for pair in found] == [(0.2, 0.3, True), (0.05, -0.02, False)]
+    assert report_words.against_best(findings._replace(rows=())) == []
+
+
+def test_a_measure_with_its_interval():
+    row = {"f1": 0.5, "f1_ci95": 0.0312, "mcc": float("nan"), "mcc_ci95": 0.1}
+    assert [report_words.with_interval(row, name) for name in ("f1", "mcc", "ece")] == ["0.500 ± 0.031", "–", "–"]
