@@ -43,6 +43,7 @@ def run(arguments: list[str]) -> int:
     if not any(bundle.has(name) for name in recorded):
         raise UsageError(f"{asked.bundle} holds nothing to compare: none of {', '.join(recorded)}")
     log = RunLog()
+    devices.split_cpu()
     log.info(f"device: {devices.describe()}")
     totals = table.run(bundle, checks, log)
     _say_unread(bundle, families, log)

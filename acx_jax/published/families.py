@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from acx_jax.published import backbones, context, contrast, heads, real_frames, transforms, warp
+from acx_jax.published import backbones, context, contrast, fewshot, heads, real_frames, transforms, warp
 from acx_jax.published.bundle import Check
 
 FAMILIES: dict[str, dict[str, Check]] = {
     "backbones": backbones.CHECKS,
     "context": context.CHECKS,
     "contrast": contrast.CHECKS,
+    "fewshot": fewshot.CHECKS,
     "heads": heads.CHECKS,
     "i3d": real_frames.CHECKS,
     "transforms": transforms.CHECKS,

@@ -1,0 +1,57 @@
+"""The launch scripts say what they would run, and refuse what they do not know."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = ("--", "--config=configs/dota.py", "--workdir=runs/my dota")
+
+
+def launched(script: str, *arguments: str, path: str = os.environ["PATH"]):
+    return subprocess.run(["bash", ROOT / "launch" / script, *arguments], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PATH": path})
+
+
+@pytest.fixture
+def recorder(tmp_path) -> tuple[str, Path]:
+    """A PATH on which sbatch and gcloud only note their arguments, and the note."""
+    for name in ("sbatch", "gcloud"):
+        (tmp_path / name).write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@" > {tmp_path}/note\n')
+        (tmp_path / name).chmod(0o755)
+    return f"{tmp_path}:{os.environ['PATH']}", tmp_path / "note"
+
+
+@pytest.mark.parametrize("script, options, begins", [
+    ("slurm.sh", ("--sbatch=--partition=gpu --gres=gpu:4",), ["sbatch", "--job-name=acx_jax", "--nodes=1"]),
+    ("tpu.sh", ("--name=mine", "--zone=z-1"), ["gcloud", "compute", "tpus", "tpu-vm", "ssh", "mine", "--zone=z-1"]),
+])
+def test_what_is_printed_is_what_is_run(recorder, script, options, begins):
+    path, note = recorder
+    dry = launched(script, "--dry_run", *options, *RUN, path=path)
+    assert dry.returncode == 0 and not note.exists(), dry.stderr
+    wet = launched(script, *options, *RUN, path=path)
+    assert wet.returncode == 0 and wet.stdout == dry.stdout
+    said = shlex.split(dry.stdout)
+    assert said == note.read_text().splitlines() and said[:len(begins)] == begins
+    inner = shlex.split(said[-1].removeprefix("--command="))
+    assert "acx_jax.main" in inner and "--workdir=runs/my dota" in [word.rstrip(";") for word in inner]
+
+
+def test_slurm_stops_it_in_time_and_queues_it_again():
+    said = launched("slurm.sh", "--dry_run", "--sbatch=--partition=gpu --time=1:00:00", *RUN).stdout
+    words = shlex.split(said)
+    assert {"--signal=TERM@120", "--requeue", "--partition=gpu", "--time=1:00:00"} <= set(words)
+    assert "143" in words[-1] and "scontrol requeue" in words[-1]
+
+
+@pytest.mark.parametrize("script, arguments", [
+    ("slurm.sh", ()), ("slurm.sh", ("--gpus=4", *RUN)), ("slurm.sh", ("--dry_run", "--", "--config=configs/dota.py")),
+    ("tpu.sh", ("--dry_run", *RUN)), ("tpu.sh", ("--name=a", "--zone=b", "--")), ("tpu.sh", ("--nam=a", *RUN)),
+])
+def test_wrong_usage_ends_with_2(script, arguments):
+    done = launched(script, *arguments)
+    assert done.returncode == 2 and f"launch/{script}: " in done.stderr
