@@ -189,6 +189,7 @@ SCHEMA: dict[str, Setting] = {
     "source.batch": Setting(2, *_between(1), "episodes a step, over all devices"),
     "source.head": Setting("proto", *_one_of("proto", "ridge", "r2d2", "svm"), "solved on the support's vectors, with its options of learners; "
                            "proto with those of proto_temperature"),
+    "source.learn_scale": Setting(False, *_EITHER, "a factor of the head's logits is learnt too (MetaOptNet)"),
     "source.learning_rate": Setting(0.01, *_positive(), "of SGD, momentum 0.9, dampening 0.9"),
     "source.halve_every": Setting(0, *_between(0), "steps after which the learning rate is halved, each time; 0: never"),
     "source.weight_decay": Setting(1e-3, *_between(0, 1), "of SGD"),

@@ -1,7 +1,7 @@
 """End-to-end episodic training of an encoder on source classes: a head that is solved on the support's vectors, judged on the queries.
 
 With prototypes: Snell, Swersky, Zemel, "Prototypical Networks" (2017); ridge regression and R2D2: Bertinetto et al. (2019); the
-support vector machine, and the learnt scale of the logits that all heads have here: Lee et al., "MetaOptNet" (CVPR 2019). The
+support vector machine, and a learnt scale of the logits, which any head may have: Lee et al., "MetaOptNet" (CVPR 2019). The
 spectral penalty: Liu et al., "Batch Spectral Regularization" (2020).
 """
 
@@ -86,16 +86,18 @@ def embed_episodes(embed: Embed, params: Tree, statistics: Tree, episodes: Class
 
 
 def make_step(embed: Embed, losses: Callable[..., tuple[jax.Array, jax.Array]], optimiser: optax.GradientTransformation, *, size: int,
-              axis: str) -> Callable[[EncoderState, ClassEpisodes, jax.Array], tuple[EncoderState, dict[str, jax.Array]]]:
+              learn_scale: bool, axis: str) -> Callable[[EncoderState, ClassEpisodes, jax.Array], tuple[EncoderState, dict[str, jax.Array]]]:
     """step(state, this device's episodes, key) -> (state, metrics), inside a map over the axis `axis`.
 
     embed shares its batch statistics over the axis; losses is `episode_losses` with its options. Views are drawn by the
-    episode's place in the whole batch, so that the number of devices changes nothing.
+    episode's place in the whole batch, so that the number of devices changes nothing. Without `learn_scale` the logits' scale stays:
+    at high rates a learnt one shrinks before the vectors tell the classes apart, and with it every gradient.
     """
 
     def loss_of(params: Tree, statistics: Tree, episodes: ClassEpisodes):
         vectors, statistics = embed_episodes(embed, params["encoder"], statistics, episodes)
-        values, accuracy = losses(vectors=vectors, scale=jnp.exp(params["log_scale"]), support=episodes.support.shape[1])
+        log_scale = params["log_scale"] if learn_scale else jax.lax.stop_gradient(params["log_scale"])
+        values, accuracy = losses(vectors=vectors, scale=jnp.exp(log_scale), support=episodes.support.shape[1])
         return values.mean(), (statistics, accuracy.mean())
 
     def step(state: EncoderState, episodes: ClassEpisodes, key: jax.Array) -> tuple[EncoderState, dict[str, jax.Array]]:

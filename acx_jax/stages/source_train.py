@@ -151,7 +151,8 @@ def _program(config: ConfigDict) -> tuple[Program, episodic.EncoderState]:
     losses = partial(episodic.episode_losses, _head(config), way=own.way, smoothing=own.smoothing, spectral=own.spectral)
     trained = {"encoder": trainable(spec, variables["params"], frozen), "log_scale": True}
     optimiser = episodic.make_optimiser(trained, learning_rate=own.learning_rate, halve_every=own.halve_every, weight_decay=own.weight_decay)
-    step = episodic.make_step(partial(embed, True), losses, optimiser, size=config.encoder.crop, axis=devices.AXIS)
+    step = episodic.make_step(partial(embed, True), losses, optimiser, size=config.encoder.crop, learn_scale=own.learn_scale,
+                              axis=devices.AXIS)
     measure = episodic.make_measure(partial(embed, False), losses, size=config.encoder.crop)
     state = episodic.initial_state(variables["params"], variables["batch_stats"], optimiser)
     return Program(devices.map_over_devices(step, in_axes=(0, 0, None), donate=(0,)), devices.map_over_devices(measure)), state

@@ -51,7 +51,7 @@ def started(learning_rate: float = 0.5) -> tuple:
 
 def test_four_devices_do_what_one_does():
     optimiser, state = started()
-    step = episodic.make_step(partial(embed, axis=devices.AXIS), losses("ridge"), optimiser, size=SIZE, axis=devices.AXIS)
+    step = episodic.make_step(partial(embed, axis=devices.AXIS), losses("ridge"), optimiser, size=SIZE, learn_scale=True, axis=devices.AXIS)
     alone = jax.jit(jax.vmap(step, in_axes=(0, 0, None), axis_name=devices.AXIS))
     mapped = devices.map_over_devices(step, in_axes=(0, 0, None))
     one, four, key = jax.tree.map(lambda x: x[None], state), devices.replicate(state), jax.random.key(1)
@@ -99,7 +99,8 @@ def test_the_gradient_through_a_head_against_finite_differences(head):
 
 def test_training_makes_unseen_episodes_easier():
     optimiser, state = started(learning_rate=1.0)
-    mapped = devices.map_over_devices(episodic.make_step(partial(embed, axis=devices.AXIS), losses("proto"), optimiser, size=SIZE, axis=devices.AXIS),
+    mapped = devices.map_over_devices(episodic.make_step(partial(embed, axis=devices.AXIS), losses("proto"), optimiser, size=SIZE,
+                                                          learn_scale=False, axis=devices.AXIS),
                                       in_axes=(0, 0, None))
     measure = jax.jit(episodic.make_measure(partial(embed, axis=None), losses("proto"), size=SIZE))
     unseen = drawn(64, 1000)
@@ -108,6 +109,7 @@ def test_training_makes_unseen_episodes_easier():
     for seed in range(6):
         copies, _ = mapped(copies, devices.split(drawn(8, seed)), jax.random.key(0))
     trained = devices.first(copies)
+    assert float(trained.params["log_scale"]) == 0  # it was not to be learnt
     assert measure(trained.params, trained.statistics, unseen)[1].mean() > before + 0.05
 
 
