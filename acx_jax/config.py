@@ -103,6 +103,9 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
          "config.meta.learn_rates is True, which config.meta.method='reptile' cannot do: it does not look through the inner steps"),
         (config.meta.method != "anil" or config.meta.learner in ("mcp", "two_layer"),
          f"config.meta.method is 'anil', which config.meta.learner={config.meta.learner!r} does not take: it has one layer alone"),
+        (config.adapt.steps % config.adapt.accumulate == 0,
+         f"config.adapt.steps is {config.adapt.steps}, expected a multiple of config.adapt.accumulate = {config.adapt.accumulate}: the last "
+         "steps would change nothing"),
         (mcp.hidden % 4 == 0, f"config.learners.mcp.hidden is {mcp.hidden}, expected a multiple of 4"),
         (not 0 < data.max_frames < data.min_frames,
          f"config.data.max_frames is {data.max_frames}, expected 0 or at least config.data.min_frames = {data.min_frames}"),

@@ -90,6 +90,12 @@ SCHEMA: dict[str, Setting] = {
     "adapt.steps": Setting(100, *_between(0), "training steps on normal clips; 0 leaves the encoder as it is"),
     "adapt.batch": Setting(8, *_between(1), "clips a step, over all devices"),
     "adapt.learning_rate": Setting(0.003, *_positive(), "peak learning rate"),
+    "adapt.rate_batch": Setting(0, *_between(0), "clips of an update that adapt.learning_rate is meant for, so that it grows with the batch; 0: "
+                                "it is meant for any"),
+    "adapt.accumulate": Setting(1, *_between(1), "steps whose gradients are averaged into one update"),
+    "adapt.remat": Setting(False, *_EITHER, "activations are computed anew in the backward pass: less memory, a forward pass more"),
+    "adapt.result": Setting("trained", *_one_of("trained", "average"), "the encoder handed on: the trained one, or its slow average (the key "
+                            "encoder; adapt.key_momentum)"),
     "adapt.optimiser": Setting("sgd", *_one_of("sgd", "adamw"), "sgd with adapt.momentum, or adamw"),
     "adapt.schedule": Setting("cosine", *_one_of("cosine", "step", "constant"), "of the learning rate: to 0 along a cosine, or published: "
                               "a tenth of it after 60 % and again after 80 % of the steps"),

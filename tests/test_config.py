@@ -124,6 +124,7 @@ def test_remembered_value_of_a_wrong_type_is_named(key, value):
 
 
 @pytest.mark.parametrize("values, named", [
+    ({"adapt.steps": 10, "adapt.accumulate": 4}, "config.adapt.steps is 10, expected a multiple of config.adapt.accumulate = 4"),
     ({"data.builder": "folder"}, "config.data.root is empty"),
     ({"data.min_frames": 7}, "config.data.min_frames is 7"),
     ({"encoder.crop": 129}, "config.encoder.crop is 129"),

@@ -27,10 +27,10 @@ class Arrays(dict[str, np.ndarray]):
 
     def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]):
         super().__init__(arrays)
-        self._path = path
+        self.path = path
 
     def __missing__(self, name: str) -> np.ndarray:
-        raise WorkError(f"{self._path}: no array {name}; it has {', '.join(self) or 'none'}")
+        raise WorkError(f"{self.path}: no array {name}; it has {', '.join(self) or 'none'}")
 
 
 class Bundle:

@@ -21,13 +21,20 @@ def learning_rate(name: str, *, peak: float, steps: int, warmup: int) -> optax.S
 
 
 def make_optimiser(params: Any, trained: Any, *, name: str, rate: optax.Schedule, momentum: float, decay: float,
-                   decay_norms: bool) -> optax.GradientTransformation:
+                   decay_norms: bool, accumulate: int = 1) -> optax.GradientTransformation:
     """SGD with momentum, whose decay is part of the gradient, or AdamW (Loshchilov and Hutter, 2019), whose is not.
 
     trained: bools, True for parts of `params` that learn; no other part decays. decay_norms: whether scales and biases, which have
-    one axis, decay as well.
+    one axis, decay as well. accumulate: steps whose gradients are averaged into one update; `rate` counts updates.
     """
     mask = jax.tree.map(lambda learns, part: jax.tree.map(lambda x: learns and (decay_norms or x.ndim > 1), part), trained, params)
     if name == "adamw":
-        return optax.adamw(rate, weight_decay=decay, mask=mask)
-    return optax.chain(optax.add_decayed_weights(decay, mask=mask), optax.sgd(rate, momentum))
+        optimiser = optax.adamw(rate, weight_decay=decay, mask=mask)
+    else:
+        optimiser = optax.chain(optax.add_decayed_weights(decay, mask=mask), optax.sgd(rate, momentum))
+    return optimiser if accumulate == 1 else optax.MultiSteps(optimiser, accumulate).gradient_transformation()
+
+
+def scaled_rate(rate: float, *, batch: int, per: int) -> float:
+    """The peak rate for a batch: rate * batch / per (linear scaling; Goyal et al., 2017), or `rate` itself where `per` is 0."""
+    return rate * batch / per if per else rate

@@ -41,16 +41,18 @@ def initial_state(params: Tree, statistics: Tree, optimiser: optax.GradientTrans
 
 
 def make_step(project: Project, optimiser: optax.GradientTransformation, scheme: Scheme, *, options: views.ViewOptions, key_momentum: float,
-              axis: str) -> Callable[[AdaptState, Clips, jax.Array], tuple[AdaptState, dict[str, jax.Array]]]:
+              axis: str, remat: bool = False) -> Callable[[AdaptState, Clips, jax.Array], tuple[AdaptState, dict[str, jax.Array]]]:
     """step(state, this device's clips, key) -> (state, metrics), inside a map over the axis `axis`.
 
     Views are drawn by the sample's place in the whole batch, and keys are gathered from all devices into the queue, so
-    that the number of devices changes nothing.
+    that the number of devices changes nothing. With `remat` the encoder's activations are computed anew in the backward pass, one
+    view at a time, instead of being kept: less memory for a forward pass more (Chen et al., 2016).
     """
+    encode = jax.checkpoint(project) if remat else project
 
     def loss_of(params: Tree, state: AdaptState, trained: jax.Array, keys: jax.Array, clips: Clips):
         # A scan, so that anchor and negatives pass one after the other through one compiled encoder.
-        statistics, vectors = jax.lax.scan(lambda carry, x: project(params, carry, x)[::-1], state.statistics, trained)
+        statistics, vectors = jax.lax.scan(lambda carry, x: encode(params, carry, x)[::-1], state.statistics, trained)
         embedded = Embedded(dict(zip(scheme.trained, vectors, strict=True)), keys, clips.has_negative, clips.video)
         loss, (constant, metrics) = scheme.loss(embedded, state.queue, state.constant, axis)
         return loss, (statistics, constant, metrics)

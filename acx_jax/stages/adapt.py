@@ -24,7 +24,7 @@ from acx_jax.runtime.files import write_json, write_text
 from acx_jax.runtime.stopping import deferred
 from acx_jax.selfsup import projection, schemes, training
 from acx_jax.selfsup.memory import Queue, empty_queue, uniform_queue
-from acx_jax.selfsup.optimisers import learning_rate, make_optimiser
+from acx_jax.selfsup.optimisers import learning_rate, make_optimiser, scaled_rate
 from acx_jax.selfsup.views import ViewOptions
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
 from acx_jax.stages.job import Job
@@ -53,7 +53,9 @@ def run(job: Job) -> None:
         write_json(job.out / SUMMARY, {"adapted": False, "reason": reason})
         return
     state = _train(job, clips)
-    save_variables(job.out / ENCODER, {"params": state.params["encoder"], "batch_stats": state.statistics})
+    slow = job.config.adapt.result == "average"
+    params, statistics = (state.key_params, state.key_statistics) if slow else (state.params, state.statistics)
+    save_variables(job.out / ENCODER, {"params": params["encoder"], "batch_stats": statistics})
     videos = len({s.segment.video for s in clips})
     write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": videos})
 
@@ -99,13 +101,13 @@ def _program(config: ConfigDict, *, batches_of_an_epoch: int) -> tuple[Any, trai
     params = {"encoder": variables["params"], "head": head}
     trained = {"encoder": trainable(spec, params["encoder"], frozen), "head": True}
     optimiser = make_optimiser(params, trained, name=adapt.optimiser, rate=_rate(adapt), momentum=adapt.momentum,
-                               decay=adapt.weight_decay, decay_norms=adapt.decay_norms)
+                               decay=adapt.weight_decay, decay_norms=adapt.decay_norms, accumulate=adapt.accumulate)
     project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm,
                                          frozen=frozen)
     state = training.initial_state(params, variables["batch_stats"], optimiser, _queue(config))
     options = ViewOptions(config.encoder.crop, adapt.crop, adapt.jitter, adapt.warp)
     step = training.make_step(project, optimiser, _scheme(adapt, batches_of_an_epoch), options=options,
-                              key_momentum=adapt.key_momentum, axis=devices.AXIS)
+                              key_momentum=adapt.key_momentum, axis=devices.AXIS, remat=adapt.remat)
     return devices.map_over_devices(step, in_axes=(0, 0, None), donate=(0,)), state
 
 
@@ -127,7 +129,8 @@ def _scheme(adapt: ConfigDict, batches_of_an_epoch: int) -> schemes.Scheme:
 
 
 def _rate(adapt: ConfigDict) -> optax.Schedule:
-    return learning_rate(adapt.schedule, peak=adapt.learning_rate, steps=adapt.steps, warmup=adapt.warmup)
+    peak = scaled_rate(adapt.learning_rate, batch=adapt.batch * adapt.accumulate, per=adapt.rate_batch)
+    return learning_rate(adapt.schedule, peak=peak, steps=-(-adapt.steps // adapt.accumulate), warmup=adapt.warmup)
 
 
 def _check_batch(batch: int) -> None:

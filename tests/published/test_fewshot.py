@@ -37,5 +37,9 @@ def test_what_we_compute_is_ours_and_another_record_is_not(record):
     folder, arrays = record
     rows = rows_of(folder, arrays)
     assert [row.tolerance is not None for row in rows] == [True, True, False] and all(row.ok for row in rows[:2])
+    alternating = np.arange(2 * QUERY).reshape(2, QUERY).T.ravel()
+    other_order = arrays | {"query": arrays["query"][:, alternating], "score": arrays["score"][..., alternating],
+                            "support": arrays["support"][:, ::-1]}
+    assert all(row.ok for row in rows_of(folder, other_order)[:2])
     worse = rows_of(folder, arrays | {"score": 1 - arrays["score"], "accuracy": 1 - arrays["accuracy"]})
     assert not any(row.ok for row in worse[:2])

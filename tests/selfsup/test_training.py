@@ -53,8 +53,8 @@ def toy_project(axis: str) -> training.Project:
     return project
 
 
-def toy_step(axis: str):
-    return training.make_step(toy_project(axis), optax.sgd(0.1, 0.9), DSM, options=VIEWS, key_momentum=MOMENTUM, axis=axis)
+def toy_step(axis: str, **options):
+    return training.make_step(toy_project(axis), optax.sgd(0.1, 0.9), DSM, options=VIEWS, key_momentum=MOMENTUM, axis=axis, **options)
 
 
 @cache
@@ -93,6 +93,19 @@ def test_the_key_encoder_is_the_moving_average_with_statistics_of_its_own():
         average = MOMENTUM * average + (1 - MOMENTUM) * np.asarray(after.params["kernel"])
         np.testing.assert_allclose(after.key_params["kernel"], average, rtol=1e-5)
         assert (int(after.step), float(after.key_statistics["calls"]), float(after.statistics["calls"])) == (number, number, 2 * number)
+
+
+def test_activations_computed_anew_change_nothing():
+    step, state = toy()
+    anew = devices.map_over_devices(toy_step(devices.AXIS, remat=True), in_axes=(0, 0, None))
+    batches = [batch_of(i) for i in range(3)]
+    kept, fresh = (run(program, state, batches) for program in (step, anew))
+    np.testing.assert_allclose(fresh[1], kept[1], rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(fresh[0][-1]), jax.tree.leaves(kept[0][-1])):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    jaxpr = str(jax.make_jaxpr(jax.vmap(toy_step("x", remat=True), in_axes=(0, 0, None), axis_name="x"))(
+        *jax.tree.map(lambda x: jnp.asarray(x)[None], (state, batches[0])), jax.random.key(0)))
+    assert "remat" in jaxpr or "checkpoint" in jaxpr
 
 
 def test_the_queue_holds_the_newest_keys_and_their_videos():

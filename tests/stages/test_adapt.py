@@ -182,3 +182,12 @@ def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
 def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
     with pytest.raises(UsageError, match="config.adapt.batch is 6, expected a multiple of the 4 devices"):
         adapt.run(job(workdir, "uneven", batch=6))
+
+
+def test_the_slow_average_is_handed_on_where_that_is_asked(workdir):
+    """An average that keeps all of the first encoder is the first encoder."""
+    slow = job(workdir, "slow", key_momentum=1.0, result="average", steps=2, accumulate=2, rate_batch=8)
+    adapt.run(slow)
+    found = load_variables(slow.out / adapt.ENCODER, pretrained_variables(slow.config))["params"]
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(pretrained_variables(slow.config)["params"])):
+        np.testing.assert_array_equal(a, b)
