@@ -64,6 +64,8 @@ SCHEMA: dict[str, Setting] = {
     "data.root": Setting("", *_ANY, "folder of the data: videos with segments.csv, or normal/ and abnormal/, or a data set's own tree"),
     "data.split": Setting("official", *_one_of("official", "source", "published"), "which videos adapt: as the data say (else "
                           "drawn), whole sources drawn, or published: all normal segments, those evaluated too"),
+    "data.events": Setting("each", *_one_of("each", "last"), "several segments of one video with one label: each is kept, or published: the "
+                           "last alone, whose features overwrote the others'"),
     "data.exclude": Setting((), lambda value: all(isinstance(x, str) for x in value), "names of videos or sources",
                             "videos and sources to leave out"),
     "data.annotations": Setting("all", *_one_of("all", "official"), "ucf_crime: the official temporal annotation alone, or via/ too"),
@@ -124,6 +126,7 @@ SCHEMA: dict[str, Setting] = {
     "adapt.checkpoint_every": Setting(10, *_between(1), "steps between checkpoints"),
     "embed.batch": Setting(8, *_between(1), "clips encoded at once, over all devices"),
     "episodes.count": Setting(200, *_between(2), "episodes to evaluate"),
+    "episodes.way": Setting(2, *_between(2, 100), "classes of an episode, at most: as many as there are, which is 2 (published: 5)"),
     "episodes.shot": Setting(5, *_between(1, 50), "labelled segments a class in an episode"),
     "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
     "episodes.protocol": Setting("disjoint", *_one_of("disjoint", "published"),
@@ -132,11 +135,15 @@ SCHEMA: dict[str, Setting] = {
                              "not count"),
     "episodes.rows": Setting((), lambda value: all(value.count(x) == 1 and x in _ROWS for x in value), "some of " + ", ".join(_ROWS),
                              "rows of their own beside that over all segments, for DoTA's table: ego,ego_categories"),
+    "episodes.reported": Setting("mean", *_one_of("mean", "best"), "accuracy shown: the mean over episodes, or published: beside it that of the "
+                                 "one model that is best on its own queries"),
     "episodes.chunk": Setting(10, *_between(1), "episodes fitted at once, over all devices"),
     "learners.names": Setting(
         ("mcp", "proto", "linear"), _learner_names,
         f"some of {', '.join(LEARNERS)}, or module.function; each also with {ON_TOP} behind", "learners to compare"),
     "learners.pool": Setting("mean", *_one_of("mean", "middle"), "all but mcp: a segment's vector is the mean, or the middle clip"),
+    "learners.proto.class_order": Setting("label", *_one_of("label", "position"), "whose mean a class is: of its own segments, or published: "
+                                          "mixed up, of a run of the support in which the classes take turns"),
     "learners.mcp.hidden": Setting(128, *_between(4), "width of the graph, a multiple of 4"),
     "learners.mcp.groups": Setting(32, *_between(1), "groups of the inner convolutions, 4 channels each"),
     "learners.mcp.neighbours": Setting(5, *_between(1, 64), "semantic neighbours of a node, itself included"),

@@ -17,6 +17,7 @@ def get_config():
     config.data.builder = "dota"
     config.data.fps = 10.0
     config.data.split = "published"  # adaptation sees every normal segment that is evaluated
+    config.data.events = "last"  # features in one file a video and label; DoTA has no two segments of that kind, UCF-Crime has
     config.data.min_frames = 20
     config.data.max_frames = 0
     config.data.max_adapt_frames = 0
@@ -29,6 +30,7 @@ def get_config():
     config.adapt.batch = BATCH
     config.adapt.queue = 16384  # larger than the data
     config.adapt.queue_start, config.adapt.loss, config.adapt.exclude_own = "uniform", "nce", False
+    config.adapt.motion_broken = "none"  # built, never used
     config.adapt.negative, config.adapt.crop = "wrapping", "squeeze"
     config.adapt.jitter, config.adapt.warp = "last", "batch"
     config.adapt.schedule, config.adapt.decay_norms = "step", True
@@ -36,6 +38,9 @@ def get_config():
     config.episodes.count, config.episodes.shot, config.episodes.query = 200, 5, 15
     config.episodes.protocol = "published"  # segments of one video may be on both sides
     config.episodes.rows = ("ego", "ego_categories")  # the eleven rows of the published table
+    config.episodes.way = 5  # of the flags; there are two classes
+    config.episodes.reported = "best"  # chosen on the queries it is judged by
     config.learners.names = ("mcp", "proto", "linear")
+    config.learners.proto.class_order = "position"  # mixed up
     config.learners.pool = "middle"  # the baselines look at a segment's middle clip alone
     return config

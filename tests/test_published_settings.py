@@ -3,17 +3,22 @@
 import importlib.util
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from data.media import grey_frames, write_frames
 from PIL import Image
 
 from acx_jax import config as schema
-from acx_jax.contracts import ABNORMAL, NORMAL, Segment
+from acx_jax.contracts import ABNORMAL, NORMAL, Graphs, Segment, Support
+from acx_jax.data.builders.named import list_data
 from acx_jax.data.decode import resize
-from acx_jax.data.episodes import largest_query, sample_episodes
+from acx_jax.data.episodes import largest_query, possible_way, sample_episodes
 from acx_jax.data.feeds import centre_crop
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import UsageError
+from acx_jax.fewshot import baselines
+from acx_jax.stages import evaluate
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Setting -> what configs/dota_published.py and configs/dota.py make of it.
@@ -26,6 +31,7 @@ DIFFER = {
     "adapt.loss": ("nce", "info_nce"),
     "adapt.exclude_own": (False, True),
     "adapt.negative": ("wrapping", "apart"),
+    "adapt.motion_broken": ("none", "any"),
     "adapt.crop": ("squeeze", "random"),
     "adapt.jitter": ("last", "all"),
     "adapt.warp": ("batch", "sample"),
@@ -33,6 +39,30 @@ DIFFER = {
     "adapt.decay_norms": (True, False),
     "learners.pool": ("middle", "mean"),
     "episodes.protocol": ("published", "disjoint"),
+    "episodes.way": (5, 2),
+    "episodes.reported": ("best", "mean"),
+    "data.events": ("last", "each"),
+    "learners.proto.class_order": ("position", "label"),
+}
+
+SAME = "the same in both"
+# Row of the design's table of quirks -> the settings that hold it.
+ROWS = {
+    "evaluation resize": ("data.width", "data.resample"),
+    "adaptation crop": ("adapt.crop",),
+    "colour jitter": ("adapt.jitter",),
+    "anchor view": ("adapt.warp",),
+    "negative clip": ("adapt.negative",),
+    "motion-broken negative": ("adapt.motion_broken",),
+    "loss": ("adapt.loss", "adapt.queue", "adapt.queue_start", "adapt.exclude_own"),
+    "momentum encoder": SAME,
+    "support/query": ("episodes.protocol",),
+    "adaptation data": ("data.split",),
+    "episode flags": ("episodes.way",),
+    "decision": SAME,
+    "reported model": ("episodes.reported",),
+    "UCF-Crime features": ("data.events",),
+    "ProtoNet on features": ("learners.proto.class_order",),
 }
 
 
@@ -46,6 +76,53 @@ def config(name: str):
 @pytest.mark.parametrize("key", DIFFER)
 def test_the_two_configs_differ_as_said(key):
     assert tuple(schema.flatten(config(name))[key] for name in ("dota_published", "dota")) == DIFFER[key]
+
+
+def test_every_quirk_has_settings_that_differ_or_is_the_same_in_both():
+    settings = {key for keys in ROWS.values() if keys != SAME for key in keys}
+    assert settings <= DIFFER.keys()
+    others = {"adapt.schedule", "adapt.decay_norms", "learners.pool"}  # told in words beside the table
+    assert DIFFER.keys() - settings == others
+
+
+def test_no_quirk_of_the_design_is_left_out(real_data):
+    design = (real_data.parent / "design.md").read_text()
+    rows = design.split("| where | published behaviour | default here |\n|---|---|---|\n")[1].split("\n\n")[0].splitlines()
+    assert [row.split("|")[1].strip() for row in rows] == list(ROWS)
+
+
+def test_published_features_of_several_events_overwrite_each_other(tmp_path):
+    (tmp_path / "Temporal_Anomaly_Annotation_for_Testing_Videos.txt").write_text(
+        "Abuse028_x264.mp4 Abuse 30 60 90 120\nNormal_Videos_003_x264.mp4 Normal -1 -1 -1 -1\n")
+    for name in ("Abuse028_x264", "Normal_Videos_003_x264"):
+        write_frames(tmp_path / name, grey_frames(60))
+    starts = {}
+    for name in ("dota_published", "dota"):
+        listing = list_data("ucf_crime", tmp_path, split="official", fps=10.0, annotations="all", events=config(name).data.events)
+        starts[name] = [(s.video, s.start) for s in listing.segments]
+        assert [reason for _, reason in listing.skipped] == ["a later one of its video and label takes its place, as "
+                                                             "config.data.events='last' asks"] * (name == "dota_published")
+    normal, late = ("Normal_Videos_003_x264", 0), ("Abuse028_x264", 29)
+    assert starts == {"dota_published": [late, normal], "dota": [("Abuse028_x264", 9), late, normal]}
+
+
+def test_published_prototypes_are_of_mixed_up_classes():
+    vectors = np.array([[0.0], [1], [2], [10], [11], [12]], np.float32)  # in turns: 0 10 1 | 11 2 12
+    support = Support(Graphs(vectors[:, None], np.ones((6, 1), bool)), np.repeat(np.arange(2, dtype=np.int32), 3))
+    for name, expected in (("dota_published", [11 / 3, 25 / 3]), ("dota", [1, 11])):
+        learner = baselines.proto(features=1, way=2, pool="mean", **config(name).learners.proto)
+        means = learner.adapt(learner.init(jax.random.key(0)), support, jax.random.key(0))
+        np.testing.assert_allclose(means[:, 0], expected, rtol=1e-6)
+
+
+def test_of_five_published_classes_there_are_two_and_the_best_model_is_named_beside_the_mean():
+    assert [possible_way(config(name).episodes.way) for name in ("dota_published", "dota")] == [2, 2]
+    row = {"learner": "proto", "features": "adapted", "category": "all", "ego_involved": "all", "accuracy": 0.7, "accuracy_ci95": 0.01, "accuracy_max": 0.9333, "auroc": 0.8,
+           "average_precision": 0.8, "recall_normal": 0.7, "recall_abnormal": 0.7}
+    said = {name: "\n".join(evaluate.table([row], reported=config(name).episodes.reported)) for name in ("dota_published", "dota")}
+    assert "0.700 +- 0.010" in said["dota_published"] and "0.700 +- 0.010" in said["dota"]
+    assert "0.933" in said["dota_published"] and "chosen on its queries" in said["dota_published"]
+    assert "0.933" not in said["dota"] and "chosen" not in said["dota"]
 
 
 def test_published_frames_are_stretched_and_the_corrected_ones_keep_their_aspect():

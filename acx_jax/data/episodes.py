@@ -19,6 +19,11 @@ WAY = 2
 DISJOINT, PUBLISHED = "disjoint", "published"
 
 
+def possible_way(way: int) -> int:
+    """Classes of an episode where `way` are asked for: as many as there are, at most (the published flags ask for 5)."""
+    return min(way, WAY)
+
+
 class Groups(NamedTuple):
     """Segments that belong together because they share a video or a source, directly or through others.
 

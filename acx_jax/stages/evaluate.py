@@ -15,7 +15,7 @@ from acx_jax import randomness
 from acx_jax.contracts import ContextFeatures, Episodes, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
-from acx_jax.data.episodes import WAY, feasible_query
+from acx_jax.data.episodes import WAY, feasible_query, possible_way
 from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import EVALUATE
 from acx_jax.data.subsets import Subset, subsets
@@ -35,12 +35,14 @@ from acx_jax.stages.meta_train import LEARNT, RANDOM
 
 EPISODES = "episodes.npz"
 NO_FEATURES = "none"  # of the length baseline, which looks at none
+SPREAD = {"std": np.std, "min": np.min, "max": np.max}  # over episodes, as the published table has them
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config this stage depends on."""
     episodes = config.episodes.to_dict()
-    episodes.pop("chunk")
+    for name in ("chunk", "way", "reported"):  # they change no number
+        episodes.pop(name)
     used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict()}
     if config.episodes.file:
         used["episodes"] = {"file": digest_of(Path(config.episodes.file))}
@@ -72,13 +74,15 @@ def run(job: Job) -> None:
     of_data = {"data": data_hash(stored), "videos_used": coverage.videos_used, "videos_listed": coverage.videos_listed}
     write_json(job.out / "results.json", [row | of_data for row in rows])
     write_json(job.out / "comparisons.json", _comparisons(job.out, whole))
-    for line in table(rows):
+    for line in table(rows, reported=job.config.episodes.reported):
         job.log.info(line)
     job.log.info(f"on {coverage.videos_used} of {coverage.videos_listed} listed videos, data hash {of_data['data']}")
 
 
 def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
     """The episodes drawn, or those of `episodes.file`; written down for others to take."""
+    if (way := possible_way(job.config.episodes.way)) < job.config.episodes.way:
+        job.log.info(f"evaluate: {way} classes an episode instead of {job.config.episodes.way}: there are no more")
     asked, segments, data = job.config.episodes, [s.segment for s in stored], data_hash(stored)
     usable = meta_parts.indices_of(job.config, segments, EVALUATE)
     if asked.file:

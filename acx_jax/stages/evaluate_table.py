@@ -10,15 +10,18 @@ import numpy as np
 
 from acx_jax.data.subsets import Subset
 
+BEST = "best, chosen on its queries"
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The results as lines for the terminal."""
-    named = [row | {"learner": row["learner"] + _of_part(row)} for row in rows]
+
+def table(rows: list[dict[str, Any]], *, reported: str = "mean") -> list[str]:
+    """The results as lines for the terminal; reported="best" shows the accuracy of each learner's best episode, too."""
+    named, best = [row | {"learner": row["learner"] + _of_part(row)} for row in rows], reported == "best"
     wide = max([len("learner"), *(len(row["learner"]) for row in named)])
     head = f"{'learner':{wide}} {'features':10} {'accuracy':>17} {'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}"
-    return [head] + [
+    return [head + (f" {BEST:>30}" if best else "")] + [
         f"{r['learner']:{wide}} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} {r['auroc']:8.3f} "
-        f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}" for r in named]
+        f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}"
+        + (f" {r['accuracy_max']:30.3f}" if best else "") for r in named]
 
 
 def _of_part(row: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ def _on_vectors(make: Callable[..., Learner], group: str = "") -> Callable[[Conf
 
 OWN: dict[str, Callable[[ConfigDict, int], Learner]] = {
     "mcp": _mcp,
-    "proto": _on_vectors(baselines.proto),
+    "proto": _on_vectors(baselines.proto, "proto"),
     "linear": _on_vectors(gradient_heads.linear, "linear"),
     "two_layer": _on_vectors(gradient_heads.two_layer, "two_layer"),
     "cosine": _on_vectors(gradient_heads.cosine, "cosine"),

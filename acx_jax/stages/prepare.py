@@ -29,7 +29,7 @@ SCENE_FRAMES = (24, 40)  # of a rendered video, at least and at most
 SHOWN = 10  # skipped items the log names
 
 _SETTINGS = ("builder", "fps", "short_side", "resample", "width", "clip_frames", "clip_stride", "min_frames", "max_frames",
-             "max_adapt_frames", "adapt_share", "max_bad_share", "split", "exclude", "annotations")
+             "max_adapt_frames", "adapt_share", "max_bad_share", "split", "exclude", "annotations", "events")
 _SYNTHETIC = ("videos", "scene_width", "scene_height")
 
 
@@ -50,7 +50,7 @@ def listing(config: ConfigDict) -> Listing:
     """The user's data set, as far as its tables and folders tell, before its videos are split or read."""
     data = config.data
     return list_data(data.builder, Path(data.root), split=data.split, fps=data.fps, annotations=data.annotations,
-                     exclude=data.exclude)
+                     exclude=data.exclude, events=data.events)
 
 
 def run(job: Job) -> None:

@@ -16,7 +16,7 @@ from acx_jax.stages.report_words import best_row, row_name
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """The part of the config that this stage alone depends on."""
-    return {"samples": config.report.samples}
+    return {"samples": config.report.samples, "reported": config.episodes.reported}
 
 
 def run(job: Job) -> None:

@@ -51,8 +51,9 @@ def _spread(lengths: list[int]) -> str:
 def _facts(findings: Findings, config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return {
         "labels": LABELS, "name": config.name, "seed": config.seed, "version": __version__,
-        "was_run": words.what_was_run(findings, config), "verdict": words.verdict(findings),
-        "best": words.best_row(findings.rows), "against_best": words.against_best(findings), "findings": findings, "coverage": findings.coverage, "table": segment_table(findings.segments),
+        "was_run": words.what_was_run(findings, config), "verdict": words.verdict(findings, config.episodes.reported),
+        "best": words.best_row(findings.rows), "against_best": words.against_best(findings),
+        "findings": findings, "coverage": findings.coverage, "table": segment_table(findings.segments),
         "shown_skipped": findings.coverage.skipped[:SHOWN_SKIPPED],
         "chance_precision": words.chance_precision(findings.episodes), "command": words.command(config, workdir, findings.overrides),
     }

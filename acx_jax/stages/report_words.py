@@ -37,12 +37,21 @@ def what_was_run(findings: Findings, config: ConfigDict) -> list[str]:
     return [_protocol(findings, config), _encoder(findings, config), _adaptation(findings, config)]
 
 
-def verdict(findings: Findings) -> list[str]:
-    """What the numbers say, one sentence a question: better than chance? than length alone? did adaptation help?"""
+def verdict(findings: Findings, reported: str = "mean") -> list[str]:
+    """What the numbers say, one sentence a question: better than chance? than length alone? did adaptation help?
+
+    reported="best": also the accuracies that the published code would name, each of the one model best on its own queries.
+    """
     best = best_row(findings.rows)
     if best is None:
         return ["No learner gave a number to judge by."]
-    return [_against_chance(best, findings), *_against_length(best, findings), *_against_pretrained(findings.rows)]
+    found = [_against_chance(best, findings), *_against_length(best, findings), *_against_pretrained(findings.rows)]
+    return found + ([_of_best_models(findings.rows)] if reported == "best" else [])
+
+
+def _of_best_models(rows: tuple[Row, ...]) -> str:
+    each = "; ".join(f"{row_name(row)} {percent(row.get('accuracy_max', math.nan))}" for row in rows if row["learner"] != "length")
+    return f"Of the one episode whose model is best on its own queries, as the published code names it (chosen on what it is judged by): {each}."
 
 
 def best_row(rows: tuple[Row, ...], measure: str = "accuracy") -> Row | None:

@@ -18,7 +18,8 @@ _PLAIN = {"folder": list_folder, "bdd100k": list_bdd100k, "kinetics": list_kinet
           "features": lambda root: list_features(root).listing}
 
 
-def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: str, exclude: Sequence[str] = ()) -> Listing:
+def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: str, exclude: Sequence[str] = (),
+              events: str = "each") -> Listing:
     """Lists the data set `builder` under `root`; arguments as of the settings data.*.
 
     Raises UsageError when there is no such data set under `root`.
@@ -29,7 +30,8 @@ def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: 
         listing = list_ucf_crime(root, fps=fps, via=annotations == "all")
     else:
         listing = _PLAIN[builder](root)
-    return _without(listing, frozenset(exclude))
+    listing = _without(listing, frozenset(exclude))
+    return _last_of_each(listing) if events == "last" else listing
 
 
 def _without(listing: Listing, exclude: frozenset[str]) -> Listing:
@@ -38,3 +40,12 @@ def _without(listing: Listing, exclude: frozenset[str]) -> Listing:
     kept = [s for s in listing.segments if s.video not in exclude and s.source not in exclude]
     skipped = tuple(Skipped(str(s), "it is named in config.data.exclude") for s in out)
     return listing._replace(segments=tuple(kept), skipped=listing.skipped + skipped) if out else listing
+
+
+def _last_of_each(listing: Listing) -> Listing:
+    """One segment a video and label, the last listed: the published code kept features in one file of each, written over."""
+    kept = {(s.video, s.label): s for s in listing.segments}
+    out = [s for s in listing.segments if kept[s.video, s.label] != s]
+    skipped = tuple(Skipped(str(s), "a later one of its video and label takes its place, as config.data.events='last' asks") for s in out)
+    segments = tuple(s for s in listing.segments if kept[s.video, s.label] == s)
+    return listing._replace(segments=segments, skipped=listing.skipped + skipped)
