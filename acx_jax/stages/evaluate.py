@@ -142,8 +142,9 @@ def _row(job: Job, part: Subset, features_name: str, learner_name: str, features
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
+    spread = {f"accuracy_{name}": round(float(of(values["accuracy"])), 6) for name, of in SPREAD.items()}
     return {"learner": learner_name, "features": features_name, "category": part.category, "ego_involved": part.ego_involved, "way": WAY,
-            "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), **means, **intervals}
+            "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), **means, **intervals, **spread}
 
 
 def _learner(job: Job, features_name: str, name: str, features: ContextFeatures) -> tuple[Learner, ContextFeatures]:

@@ -243,7 +243,7 @@ def test_two_reports_of_one_run_are_the_same(small, tmp_path):
 
 
 def test_settings_are_the_part_this_stage_depends_on():
-    assert report.settings(schema.default_config()) == {"samples": 6}
+    assert report.settings(schema.default_config()) == {"samples": 6, "reported": "mean"}
 
 
 def test_differences_are_of_the_best_row_less_the_others():
