@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
+from acx_jax.fewshot.metrics import best_threshold, calibrated_accuracy, episode_metrics, half_width_95, paired_difference
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 
@@ -73,3 +73,26 @@ def test_a_paired_difference_is_certain_where_each_episode_says_the_same():
     difference, half = paired_difference(values + 0.1, values)
     assert difference == pytest.approx(0.1) and half == pytest.approx(0, abs=1e-9)
     assert half_width_95(values) > 0.05  # while each alone is uncertain
+
+
+@given(st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.50001, 0.7, 1.0]), min_size=6, max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_no_threshold_is_better_than_the_best(scores):
+    scores, abnormal = np.array(scores), LABELS == 1
+    found = best_threshold(scores[None], abnormal)[0]
+    tried = [np.mean((scores > t) == abnormal) for t in np.linspace(0, 1, 401)]
+    assert np.mean((scores > found) == abnormal) == max(tried) and 0 <= found <= 1
+
+
+def test_a_shifted_scale_is_calibrated_away_and_noise_gains_nothing():
+    """Ranked right but all below a half: accuracy 0.5, calibrated 1. Of noise the threshold of one half is worth nothing on the other."""
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], 10)
+    shifted = np.concatenate([rng.uniform(0.0, 0.1, (50, 10)), rng.uniform(0.2, 0.3, (50, 10))], axis=1)
+    metrics = episode_metrics(shifted, labels)
+    assert metrics["accuracy"].mean() == 0.5 and metrics["accuracy_calibrated"].mean() > 0.97
+    noise = calibrated_accuracy(rng.uniform(0, 1, (2000, 20)), labels == 1)
+    assert abs(noise.mean() - 0.5) < 0.01
+
+
+def test_halves_without_queries_take_the_fixed_threshold():
+    assert calibrated_accuracy(np.array([[0.2, 0.7], [0.6, 0.4]]), np.array([False, True])).tolist() == [1, 0]
