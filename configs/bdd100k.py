@@ -1,6 +1,7 @@
-"""BDD100K, or any folder of ordinary drives: adaptation only, nothing in it is labelled.
+"""BDD100K, or any folder of ordinary drives: adaptation only, nothing in it is labelled: the run ends
+with the adapted encoder, and its folder is config.encoder.weights of others.
 
-    python -m acx_jax.main --config=configs/bdd100k.py --config.data.root=bdd100k/videos/val --workdir=runs/bdd100k --stage=adapt
+    python -m acx_jax.main --config=configs/bdd100k.py --config.data.root=bdd100k/videos/val --workdir=runs/bdd100k
 
 No run of the whole data set is recorded.
 """

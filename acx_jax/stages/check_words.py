@@ -77,6 +77,9 @@ def _size(count: int) -> str:
 
 def _episodes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """How many queries a class are left beside each number of shots."""
+    if not rows[0]["segments"]:
+        yield "episodes: none, no segment to evaluate is labelled abnormal"
+        return
     wide = max(len("abnormal category"), *(len(row["category"]) for row in rows))
     shots = list(rows[0]["queries"])
     yield f"{'abnormal category':{wide}} segments sources  queries a class at " + ", ".join(f"{shot} shot" for shot in shots)

@@ -49,10 +49,20 @@ SOURCE_STAGES: dict[str, Stage] = {  # of a run that trains an encoder on source
     "meta_train": Stage(("prepare",), source_train.settings, source_train.run, encoder.inputs),
 }
 
+ADAPTATION_STAGES = {name: STAGES[name] for name in ("check", "prepare", "adapt")}  # of data in which nothing is labelled abnormal
+ADAPTATION_ONLY = ("bdd100k",)
+
+
+def stages_of(config: ConfigDict) -> dict[str, Stage]:
+    """The stages that a run with this config has, in order."""
+    if config.source.steps:
+        return SOURCE_STAGES
+    return ADAPTATION_STAGES if config.data.builder in ADAPTATION_ONLY else STAGES
+
 
 def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """Runs what `goal` (a stage, or "all") needs and is not up to date, in order."""
-    stages = SOURCE_STAGES if config.source.steps else STAGES
+    stages = stages_of(config)
     _check_goal(goal, config)
     wanted = _with_needs(goal, stages)
     if "evaluate" in wanted:
@@ -74,6 +84,9 @@ def _check_goal(goal: str, config: ConfigDict) -> None:
     if config.source.steps and goal not in ("all", *SOURCE_STAGES):
         raise UsageError(f"--stage={goal}: config.source.steps is {config.source.steps}, so this run trains an encoder on source classes and "
                          "evaluates nothing: give its folder to another run with --config.encoder.weights=FOLDER, or set --config.source.steps=0")
+    if config.data.builder in ADAPTATION_ONLY and goal not in ("all", *stages_of(config)):
+        raise UsageError(f"--stage={goal}: nothing in a data set of config.data.builder={config.data.builder!r} is labelled abnormal, so it is only "
+                         "adapted on (check, prepare, adapt): give the run's folder to another run with --config.encoder.weights=FOLDER")
     if goal == "meta_train" and not config.meta.steps and not config.source.steps:
         raise UsageError("--stage=meta_train: config.meta.steps is 0, so there is nothing to do: say how many, such as "
                          "--config.meta.steps=200 (or --config.source.steps to train an encoder on source classes)")

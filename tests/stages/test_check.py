@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from acx_jax import config as schema
-from acx_jax.errors import WorkError
+from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import pipeline
 
@@ -122,3 +122,17 @@ def test_rendered_videos_need_none(tmp_path):
     config = schema.from_flat({"data.builder": "synthetic"})
     pipeline.bring_up_to_date("check", config=config, workdir=tmp_path, log=RunLog(terminal=said))
     assert "nothing to check" in said.getvalue()
+
+
+def test_data_without_labels_are_checked_prepared_and_adapted_on_alone(tmp_path, monkeypatch):
+    for i in range(4):
+        pictures(tmp_path / "data" / f"drive{i}", i)
+    said, ran = io.StringIO(), []
+    config = schema.from_flat({"data.root": str(tmp_path / "data"), "data.builder": "bdd100k", "encoder.arch": "r2plus1d_tiny",
+                               "encoder.weights": "random"})
+    monkeypatch.setitem(pipeline.ADAPTATION_STAGES, "adapt", pipeline.STAGES["adapt"]._replace(run=lambda job: ran.append("adapt")))
+    pipeline.bring_up_to_date("all", config=config, workdir=tmp_path / "work", log=RunLog(terminal=said))
+    assert ran == ["adapt"] and "no segment to evaluate is labelled abnormal" in said.getvalue()
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"check", "prepare", "adapt"}
+    with pytest.raises(UsageError, match="--stage=evaluate: nothing in a data set of config.data.builder='bdd100k' is labelled abnormal"):
+        pipeline.bring_up_to_date("evaluate", config=config, workdir=tmp_path / "work", log=RunLog(terminal=said))
