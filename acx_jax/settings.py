@@ -137,7 +137,8 @@ SCHEMA: dict[str, Setting] = {
                              "rows of their own beside that over all segments, for DoTA's table: ego,ego_categories"),
     "episodes.reported": Setting("mean", *_one_of("mean", "best"), "accuracy shown: the mean over episodes, or published: beside it that of the "
                                  "one model that is best on its own queries"),
-    "episodes.chunk": Setting(10, *_between(1), "episodes fitted at once, over all devices"),
+    "episodes.chunk": Setting(0, *_between(0), "episodes fitted at once, over all devices; 0: as many as half of the device's memory holds, "
+                              "on a CPU 10"),
     "learners.names": Setting(
         ("mcp", "proto", "linear"), _learner_names,
         f"some of {', '.join(LEARNERS)}, or module.function; each also with {ON_TOP} behind", "learners to compare"),

@@ -11,6 +11,8 @@ import numpy as np
 from acx_jax.contracts import ContextFeatures, Graphs, Support
 from acx_jax.fewshot.learner import Learner
 
+CPU_CHUNK, CPU_CHUNK_OF_VECTORS, HEAD_BYTES = 10, 100, 64 * 2**20
+
 
 def padded_graphs(features: ContextFeatures) -> Graphs:
     """All segments as graphs of one size, the largest segment's: nodes float32 [S, N, P], mask bool [S, N]."""
@@ -47,3 +49,15 @@ def score_episodes(learner: Learner, *, way: int, together: int | None = None) -
         return jax.lax.map(lambda drawn: episode(graphs, *drawn), (support, query, keys), batch_size=None if one else together)
 
     return episodes
+
+
+def fitting_chunk(memory: int | None, *, segments: int, nodes: int, features: int) -> int:
+    """Episodes that fit into half of `memory` bytes at once, at least 1; 10 where the memory is not known, as of a CPU, or
+    100 of segments of one vector, which are small work.
+
+    An episode gathers `segments` graphs of `nodes` vectors of `features` float32, once more for their gradients; its head, the
+    optimiser's state and the activations of a batch take less than `HEAD_BYTES`.
+    """
+    if memory is None:
+        return CPU_CHUNK if nodes > 1 else CPU_CHUNK_OF_VECTORS
+    return max(1, memory // 2 // (2 * 4 * segments * nodes * features + HEAD_BYTES))

@@ -43,6 +43,12 @@ def on_cpu() -> bool:
     return jax.local_devices()[0].platform == "cpu"
 
 
+def memory() -> int | None:
+    """Bytes that a device has for arrays, the least of all; None where they do not say, as CPUs do not."""
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
+    return None if None in limits else min(limits)
+
+
 def map_over_devices(function: Callable[..., Any], *, in_axes: Any = 0, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
     """`function` compiled once and run on every device over the leading axis of its arguments.
 

@@ -20,7 +20,7 @@ from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import EVALUATE
 from acx_jax.data.subsets import Subset, subsets
 from acx_jax.errors import UsageError
-from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
+from acx_jax.fewshot.episodes import class_labels, fitting_chunk, padded_graphs, score_episodes
 from acx_jax.fewshot.learner import Learner
 from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
 from acx_jax.runtime import devices
@@ -137,7 +137,7 @@ def _row(job: Job, part: Subset, features_name: str, learner_name: str, features
         learner, seen = _learner(job, features_name, learner_name, features)
         label = (learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features") + (
             "" if part.is_whole else f", {part_name(part)}")
-        chunk = min(job.config.episodes.chunk, len(episodes.support))
+        chunk = min(_chunk(job.config, seen, episodes), len(episodes.support))
         write_array(path, _probabilities(learner, seen, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
@@ -169,6 +169,13 @@ def _comparisons(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             entry |= {metric: round(difference, 6), f"{metric}_ci95": round(half, 6)}
         found.append(entry)
     return found
+
+
+def _chunk(config: ConfigDict, features: ContextFeatures, episodes: Episodes) -> int:
+    """Episodes at once, over all devices: what is asked for, or what fits."""
+    segments = episodes.support.shape[1] + episodes.query.shape[1]
+    return config.episodes.chunk or devices.count() * fitting_chunk(
+        devices.memory(), segments=segments, nodes=int(np.diff(features.offsets).max()), features=features.vectors.shape[1])
 
 
 def _probabilities(learner: Learner, features: ContextFeatures, episodes: Episodes, *, chunk: int, seed: int, label: str,

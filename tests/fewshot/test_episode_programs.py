@@ -4,7 +4,7 @@ import pytest
 
 from acx_jax.contracts import ContextFeatures, Graphs, Support
 from acx_jax.fewshot import baselines, gradient_heads
-from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
+from acx_jax.fewshot.episodes import fitting_chunk, class_labels, padded_graphs, score_episodes
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.models.context_perception import ContextHead
 from acx_jax.runtime import devices
@@ -75,3 +75,11 @@ def test_four_devices_equal_one(name, features, drawn):
     mapped = devices.map_over_devices(score, in_axes=(None, 0, 0, 0))
     shared = devices.join(mapped(graphs, *devices.split(drawn)))
     np.testing.assert_allclose(shared, jax.jit(score)(graphs, *drawn), atol=1e-4)
+
+
+def test_as_many_episodes_as_half_of_the_memory_holds():
+    sizes = {"segments": 40, "nodes": 56, "features": 512}
+    one = 2 * 4 * 40 * 56 * 512 + 64 * 2**20
+    assert fitting_chunk(None, **sizes) == 10 and fitting_chunk(None, **sizes | {"nodes": 1}) == 100
+    assert [fitting_chunk(memory, **sizes) for memory in (0, one, 2 * one, 80 * 2**30)] == [1, 1, 1, 80 * 2**30 // 2 // one]
+    assert fitting_chunk(80 * 2**30, **sizes) > 200
