@@ -8,11 +8,11 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -34,14 +34,18 @@ STEPS, EVERY, FAILS_AT = 5, 2, 4
 
 
 @pytest.fixture(scope="module")
-def kept_programs(tmp_path_factory) -> Iterator[None]:
-    """Runs share their compiled step through a folder, as a run and its rerun would."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
-    compilation_cache.reset_cache()
+def kept_programs() -> Iterator[None]:
+    """Runs of the same settings share their compiled step, as a run and its rerun do through JAX's folder of programs."""
+    made, kept = adapt._program, {}
+
+    def program(config: ConfigDict, **options: Any) -> tuple[Any, Any]:
+        step, state = made(config, **options)
+        settings = {name: value for name, value in config.adapt.to_dict().items() if name != "checkpoint_every"}
+        return kept.setdefault(json.dumps([settings, options], sort_keys=True), step), state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapt, "_program", program)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +188,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
         adapt.run(job(workdir, "uneven", batch=6))
 
 
+@pytest.mark.slow
 def test_the_slow_average_is_handed_on_where_that_is_asked(workdir):
     """An average that keeps all of the first encoder is the first encoder."""
     slow = job(workdir, "slow", key_momentum=1.0, result="average", steps=2, accumulate=2, rate_batch=8)
