@@ -1,5 +1,6 @@
 """Four fake CPU devices for every test, and where the real data and recorded outputs lie."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -24,6 +25,15 @@ def parity() -> Path:
 def real_data() -> Path:
     """The folder of real labelled videos."""
     return _folder(_shared_data(), "real labelled videos")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed_programs() -> Iterator[None]:
+    """Compiled programs are let go behind each module: one of them takes up to 9,000 memory maps, and a process has 65,530 in all."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
