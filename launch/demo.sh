@@ -9,7 +9,7 @@ source "$root/launch/environment.sh"
 prepare_environment "$root"
 
 cd -- "$root"
-echo "[demo] running configs/demo.py into runs/demo: about 6 minutes on 2 CPU cores; if interrupted, it goes on where it was"
+echo "[demo] running configs/demo.py into runs/demo: about 4 minutes on 2 CPU cores; if interrupted, it goes on where it was"
 "$venv_python" -m acx_jax.main --config=configs/demo.py --workdir=runs/demo "$@"
 report="$root/runs/demo/report/index.html"
 if [[ -f "$report" ]]; then
