@@ -38,7 +38,7 @@ def test_the_published_warp_equals_its_loops_and_swaps_the_axes(point):
 def anchors(monkeypatch, **changes) -> np.ndarray:
     """Views of four samples of one clip with only the warp left to chance."""
     monkeypatch.setattr(geometry, "rotate", lambda key, grid, of: grid)
-    monkeypatch.setattr(colour, "jitter", lambda key, clip: clip)
+    monkeypatch.setattr(colour, "jitter", lambda key, clip, with_hue: clip)
     clip = jnp.arange(2 * 16 * 16 * 3, dtype=jnp.uint8).reshape(2, 16, 16, 3)
     draw = jax.jit(jax.vmap(lambda key: views.view(key, clip, True, jax.random.key(9), options=OPTIONS._replace(**changes))))
     return np.asarray(draw(jax.random.split(jax.random.key(0), 4)))
