@@ -26,10 +26,13 @@ def run(arguments: list[str]) -> None:
     with only_one(request.workdir / ".lock") as alone:
         if not alone:
             raise UsageError(f"{request.workdir} is in use by another run: wait for it, or choose another --workdir")
-        config = command_line.remember(request)
-        log = RunLog(request.workdir / "log.txt")
         from acx_jax.stages import pipeline, start  # loads jax: only once the flags are right
 
+        config = command_line.wanted_config(request)
+        start.set_up(config)
+        pipeline.refuse(request.stage, config)
+        command_line.remember(request)  # what was refused is not
+        log = RunLog(request.workdir / "log.txt")
         start.announce(config, request.workdir, log)
         pipeline.bring_up_to_date(request.stage, config=config, workdir=request.workdir, log=log)
 

@@ -119,3 +119,10 @@ def test_a_relative_root_from_another_folder(acx, tmp_path, few_videos):
     assert done.returncode == 0, done.stderr
     done = acx(*options, cwd=tmp_path)
     assert done.returncode == 0 and "prepare: up to date" in done.stdout, done.stderr
+
+
+def test_refused_weights_and_learners_are_not_remembered(acx, tmp_path):
+    (tmp_path / "w.pth").write_text("no weights")
+    refused(acx(TINY, f"--workdir={tmp_path}/w", f"--config.encoder.weights={tmp_path}/w.pth"), 2, "w.pth")
+    refused(acx(TINY, f"--workdir={tmp_path}/w", "--config.learners.names=('no_such.module',)"), 2, "no_such")
+    refused(acx(f"--workdir={tmp_path}/w"), 2, "remembers no config")

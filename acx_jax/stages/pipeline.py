@@ -60,16 +60,21 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
     return ADAPTATION_STAGES if config.data.builder in ADAPTATION_ONLY else STAGES
 
 
+def refuse(goal: str, config: ConfigDict) -> None:
+    """Raises UsageError for what a validated config still gets wrong: an idle stage, learners or weights that are not there."""
+    _check_goal(goal, config)
+    wanted = _with_needs(goal, stages_of(config))
+    if "evaluate" in wanted:
+        learners.check_names(config)
+    if config.source.steps or wanted & {"adapt", "embed"}:
+        encoder.check_weights(config)  # wrong weights are better known before hours of decoding
+
+
 def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """Runs what `goal` (a stage, or "all") needs and is not up to date, in order."""
     stages = stages_of(config)
-    _check_goal(goal, config)
     wanted = _with_needs(goal, stages)
-    if "evaluate" in wanted:
-        learners.check_names(config)
     stamps: dict[str, Any] = {}
-    if config.source.steps or wanted & {"adapt", "embed"}:
-        encoder.check_weights(config)  # wrong weights are better known before hours of decoding
     for name in [name for name in stages if name in wanted]:
         stamps[name] = _stamp(stages[name], config, stamps)
         _bring_stage(name, stages[name], stamps[name], config=config, workdir=workdir, log=log)

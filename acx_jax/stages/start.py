@@ -13,13 +13,17 @@ from acx_jax.runtime import devices
 from acx_jax.runtime.run_log import RunLog
 
 
-def announce(config: ConfigDict, workdir: Path, log: RunLog) -> None:
-    """Says the version, the config, the device and the workdir; sets up JAX."""
+def set_up(config: ConfigDict) -> None:
+    """Sets JAX up for this config; to be called before anything is computed."""
     devices.split_cpu(config.source.batch if config.source.steps else config.adapt.batch)
+    keep_compiled_programs()
+
+
+def announce(config: ConfigDict, workdir: Path, log: RunLog) -> None:
+    """Says the version, the config, the device and the workdir."""
     log.info(f"acx_jax {__version__}, config {config.name}, seed {config.seed}")
     log.info(f"device: {devices.describe()}")
     log.info(f"workdir: {workdir}")
-    keep_compiled_programs()
 
 
 def keep_compiled_programs() -> None:

@@ -190,6 +190,7 @@ def run(root: Path, workdir: Path, goal: str = "all", **values) -> str:
     flat = {"data.builder": "features", "data.root": str(root), "episodes.shot": 1, "episodes.count": 4, "episodes.chunk": 4,
             "learners.names": ["proto"]} | values
     workdir.mkdir(exist_ok=True)
+    pipeline.refuse(goal, from_flat(flat))
     pipeline.bring_up_to_date(goal, config=from_flat(flat), workdir=workdir, log=RunLog(terminal=out))
     return out.getvalue()
 

@@ -135,4 +135,4 @@ def test_data_without_labels_are_checked_prepared_and_adapted_on_alone(tmp_path,
     assert ran == ["adapt"] and "no segment to evaluate is labelled abnormal" in said.getvalue()
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"check", "prepare", "adapt"}
     with pytest.raises(UsageError, match="--stage=evaluate: nothing in a data set of config.data.builder='bdd100k' is labelled abnormal"):
-        pipeline.bring_up_to_date("evaluate", config=config, workdir=tmp_path / "work", log=RunLog(terminal=said))
+        pipeline.refuse("evaluate", config)

@@ -38,6 +38,7 @@ def root(tmp_path_factory):
 def run(root, workdir, goal="evaluate", **values) -> str:
     said = io.StringIO()
     config = schema.validate(schema.from_flat(SMALL | {"data.root": str(root)} | {k.replace("__", "."): v for k, v in values.items()}))
+    pipeline.refuse(goal, config)
     pipeline.bring_up_to_date(goal, config=config, workdir=workdir, log=RunLog(terminal=said))
     return said.getvalue()
 

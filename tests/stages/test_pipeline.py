@@ -31,6 +31,7 @@ class Bench(NamedTuple):
         """Brings `goal` up to date and returns what was said."""
         said = io.StringIO()
         settings = {"data.builder": "synthetic"} | {key.replace("__", "."): value for key, value in values.items()}
+        pipeline.refuse(goal, schema.from_flat(settings))
         pipeline.bring_up_to_date(goal, config=schema.from_flat(settings), workdir=self.workdir, log=RunLog(terminal=said))
         return said.getvalue()
 

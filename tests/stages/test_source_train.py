@@ -66,6 +66,7 @@ def root(tmp_path_factory) -> Path:
 def run(root, workdir, goal="all", **values) -> str:
     said = io.StringIO()
     config = schema.validate(schema.from_flat(SMALL | {"data.root": str(root)} | {k.replace("__", "."): v for k, v in values.items()}))
+    pipeline.refuse(goal, config)
     pipeline.bring_up_to_date(goal, config=config, workdir=workdir, log=RunLog(terminal=said))
     return said.getvalue()
 
