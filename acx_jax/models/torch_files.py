@@ -155,7 +155,7 @@ def read_legacy(path: Path) -> Any:
         for key in WeightUnpickler(file).load():
             count, itemsize = lengths.get(str(key), (0, 0))
             if int.from_bytes(file.read(8), "little") != count:
-                raise WeightsError(f"storage {key} has another length than its tensors")
+                raise WeightsError(f"damaged or truncated (storage {key} has another length than its tensors)")
             offsets[str(key)] = file.tell()
             file.seek(count * itemsize, 1)
         end = file.tell()

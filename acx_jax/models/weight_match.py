@@ -114,7 +114,7 @@ def check_place(entries: Mapping[str, Any], arch: str, source: str) -> Place:
     place = _locate(entries, arch)
     missing = [name for name in place.names.values() if name not in entries]
     if missing:
-        beside = {name for name in entries if name.startswith(place.prefix)} - set(place.names.values())
+        beside = {name for name in entries if name.startswith(place.prefix) and not name.endswith(COUNTER)} - set(place.names.values())
         raise WeightsError(f"{source}: {len(missing)} of the {len(place.names)} entries of {arch} are missing: {_some(missing)}"
                            + (f"; left over are {len(beside)}: {_some(beside)}" if beside else "") + _other_arch(entries, arch))
     for path, name in place.names.items():
