@@ -74,6 +74,11 @@ SCHEMA: dict[str, Setting] = {
     "data.resample": Setting("bilinear", *_one_of("nearest", "bilinear", "bicubic"), "filter that resizes frames"),
     "data.width": Setting(0, *_between(0, 4096), "width that frames are stretched to, data.short_side being their height; 0 keeps "
                           "their aspect"),
+    "data.storage": Setting("raw", *_one_of("raw", "jpeg"), "how frames are stored: as they are, or each as a JPEG, a sixth of the size"),
+    "data.jpeg_quality": Setting(95, *_between(50, 100), "of stored JPEGs"),
+    "data.reduced": Setting(True, *_EITHER, "JPEG files are decoded at 1/2, 1/4 or 1/8 where that leaves twice data.short_side; never for nearest"),
+    "data.workers": Setting(0, *_between(0, 1024), "processes that read videos; 0: as many as there are CPU cores"),
+    "data.patience": Setting(120.0, *_positive(), "seconds without a frame after which a video is given up"),
     "data.clip_frames": Setting(8, *_between(2, 64), "frames of a clip, the encoder's unit"),
     "data.clip_stride": Setting(4, *_between(1, 64), "frames from one clip of a segment to the next"),
     "data.min_frames": Setting(8, *_between(1), "shorter segments are left out; at least data.clip_frames"),

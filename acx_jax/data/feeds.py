@@ -119,7 +119,7 @@ class _WindowBatches:
 
     def __init__(self, records: Sequence[dict[str, Any]], where: WindowPlaces, *, crop: int, batch: int, length: int):
         self._where, self._crop, self._batch, self._length = where, crop, batch, length
-        self._block = lru_cache(_BLOCKS_KEPT)(lambda record: centre_crop(records[record]["frames"], crop))
+        self._block = lru_cache(_BLOCKS_KEPT)(lambda record: centre_crop(np.asarray(records[record]["frames"]), crop))
 
     def __len__(self) -> int:
         return -(-len(self._where.record) // self._batch)

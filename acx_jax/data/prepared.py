@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from acx_jax.contracts import Coverage, Segment, Skipped, StoredSegment
 
@@ -20,13 +24,69 @@ class Windows(NamedTuple):
     stride: int
 
 
-def to_json(stored: Sequence[StoredSegment], coverage: Coverage, windows: Windows) -> dict[str, Any]:
-    """The JSON value of SEGMENTS."""
+class JpegFrames:
+    """Frames stored as JPEGs, decoded when they are asked for: `frames[3]`, `frames[3:11]` or `np.asarray(frames)`, uint8."""
+
+    def __init__(self, data: np.ndarray, ends: np.ndarray, size: np.ndarray):
+        self._data, self._ends = data, [0, *ends.tolist()]
+        self.shape = (len(ends), *size.tolist(), 3)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        if not isinstance(index, slice):
+            return self._decoded(range(len(self))[index])
+        wanted = range(len(self))[index]
+        return np.stack([self._decoded(i) for i in wanted]) if wanted else np.zeros((0, *self.shape[1:]), np.uint8)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def _decoded(self, index: int) -> np.ndarray:
+        with Image.open(io.BytesIO(self._data[self._ends[index]:self._ends[index + 1]].tobytes())) as image:
+            return np.array(image)
+
+
+class _JpegRecords:
+    """Records whose `frames` are JpegFrames."""
+
+    def __init__(self, records: Sequence[dict[str, Any]]):
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = dict(self._records[index])
+        return record | {"frames": JpegFrames(record.pop("jpeg"), record.pop("ends"), record.pop("size"))}
+
+
+def to_json(stored: Sequence[StoredSegment], coverage: Coverage, windows: Windows, files: dict[str, int]) -> dict[str, Any]:
+    """The JSON value of SEGMENTS. files: of the records, with their bytes, as `record_files` gives them."""
     return {
         "windows": windows._asdict(),
+        "files": files,
         "coverage": coverage._asdict() | {"skipped": [s._asdict() for s in coverage.skipped]},
         "segments": [s._asdict() | {"segment": s.segment._asdict()} for s in stored],
     }
+
+
+def record_files(prepared: Path) -> dict[str, int]:
+    """Bytes of every file of the records, by its path in `prepared`."""
+    files = [path for path in (prepared / RECORDS).rglob("*") if path.is_file()]
+    return {path.relative_to(prepared).as_posix(): path.stat().st_size for path in sorted(files)}
+
+
+def damage(prepared: Path) -> str:
+    """What of the records is not as it was written, in words; "" where all is well. Looks at sizes alone."""
+    there = record_files(prepared)
+    for name, size in _read(prepared)["files"].items():
+        if name not in there:
+            return f"{name} is gone"
+        if there[name] != size:
+            return f"{name} has {there[name]} bytes, it was written with {size}"
+    return ""
 
 
 def load(prepared: Path) -> tuple[tuple[StoredSegment, ...], Coverage]:
@@ -44,11 +104,17 @@ def load_windows(prepared: Path) -> Windows:
 
 
 def open_records(prepared: Path, split: str) -> Sequence[dict[str, Any]]:
-    """The records of a split by number, each as `builders.clips.Clips` describes (`video` as bytes); empty if it has none."""
+    """The records of a split by number, each as `builders.clips.fields` describes (`video` as bytes); empty if it has none.
+
+    Their `frames` are uint8 [T, H, W, 3], or JpegFrames where they are stored as JPEGs.
+    """
     import tensorflow_datasets as tfds  # here, because it takes a second and not all who load segments read frames
 
     builder = tfds.builder_from_directory(next((prepared / RECORDS).glob("*/*/dataset_info.json")).parent)
-    return builder.as_data_source(split=split) if split in builder.info.splits else ()
+    if split not in builder.info.splits:
+        return ()
+    records = builder.as_data_source(split=split)
+    return _JpegRecords(records) if "jpeg" in builder.info.features else records
 
 
 def _read(prepared: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import TO_THE_END, Segment
+from acx_jax.contracts import Segment
+from acx_jax.data.builders import size
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.check import cameras, copies, leaks
 from acx_jax.data.probe import Probe, probe
@@ -23,6 +24,7 @@ from acx_jax.errors import WorkError
 from acx_jax.runtime.files import write_json, write_text
 from acx_jax.stages import check_words, prepare
 from acx_jax.stages.job import Job
+from acx_jax.stages.videos import reading, storage
 
 REPORT, SOURCES = "check.json", "sources.csv"
 SHOTS = (1, 5, 10)
@@ -105,7 +107,8 @@ def _media(job: Job, listed: Listing, split: tuple[Segment, ...]) -> Found:
     """What the videos themselves tell."""
     videos = _look(job, listed)
     unreadable = {name: p.problem for name, p in zip(videos.names, videos.probes) if p.problem}
-    short = [str(s) for s in listed.segments if 0 < _frames(s, videos) < job.config.data.min_frames]
+    probes = dict(zip(videos.names, videos.probes))
+    short = [str(s) for s in listed.segments if 0 < size.frames_of(s, probes[s.video]) < job.config.data.min_frames]
     same = _copies(videos, listed, split)
     shared = _cameras(job, videos)
     disk, full = _disk(job, split, videos)
@@ -122,13 +125,6 @@ def _look(job: Job, listed: Listing) -> Videos:
             probes.append(found)
             advance(1)
     return Videos(names, paths, probes, [sources[name] for name in names])
-
-
-def _frames(segment: Segment, videos: Videos) -> int:
-    """Frames of a segment as far as known; 0 where they are not."""
-    if segment.end != TO_THE_END:
-        return segment.end - segment.start + 1
-    return max(0, videos.probes[videos.names.index(segment.video)].frames - segment.start)
 
 
 def _copies(videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
@@ -178,25 +174,10 @@ def _spread(videos: Videos) -> dict[str, Any]:
 
 def _disk(job: Job, split: tuple[Segment, ...], videos: Videos) -> tuple[dict[str, int], list[str]]:
     """Bytes that the records will take, at most, against those that are free."""
-    place, needed = {name: i for i, name in enumerate(videos.names)}, 0
-    for segment in split:
-        found = videos.probes[place[segment.video]]
-        if not found.problem:
-            needed += _kept(segment, videos, job.config.data) * _frame_bytes(found, job.config.data)
-    free = shutil.disk_usage(job.out).free
-    problem = [f"the records need up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: lower config.data.short_side or "
-               "config.data.max_frames, or put --workdir on another disk"] if needed > free else []
+    probes = dict(zip(videos.names, videos.probes))
+    needed, free = size.bytes_of(split, probes, reading(job.config), storage(job.config)), shutil.disk_usage(job.out).free
+    problem = [f"the records need up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: {size.ADVICE}"] if needed > free else []
     return {"needed": needed, "free": free}, problem
-
-
-def _kept(segment: Segment, videos: Videos, data: ConfigDict) -> int:
-    most = data.max_adapt_frames if segment.split == "adapt" else data.max_frames
-    return min(_frames(segment, videos), most) if most else _frames(segment, videos)
-
-
-def _frame_bytes(found: Probe, data: ConfigDict) -> int:
-    short, long = sorted((found.width, found.height))
-    return 3 * data.short_side * (data.width or round(data.short_side * long / max(short, 1)))
 
 
 def _splits(config: ConfigDict, split: tuple[Segment, ...]) -> Found:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from acx_jax import __version__
+from acx_jax.data import prepared
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
@@ -24,18 +25,20 @@ STAMP = "stage.json"
 class Stage(NamedTuple):
     """A stage: the stages it reads, the part of the config and the outside inputs it depends on, and its work.
 
-    settings(config) and inputs(config) give JSON values; run(job) fills job.out.
+    settings(config) and inputs(config) give JSON values; run(job) fills job.out. damage(folder): what of a finished output is not as it was
+    written, quickly, or "".
     """
 
     needs: tuple[str, ...]
     settings: Callable[[ConfigDict], dict[str, Any]]
     run: Callable[[Job], None]
     inputs: Callable[[ConfigDict], Any] = lambda config: None
+    damage: Callable[[Path], str] = lambda folder: ""
 
 
 STAGES: dict[str, Stage] = {
     "check": Stage((), check.settings, check.run, prepare.inputs),
-    "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs),
+    "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs, prepared.damage),
     "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs),
     "embed": Stage(("prepare", "adapt"), embed.settings, embed.run, encoder.inputs),
     "meta_train": Stage(("prepare", "embed"), meta_train.settings, meta_train.run),
@@ -120,10 +123,11 @@ def _bring_stage(name: str, stage: Stage, stamp: dict[str, Any], *, config: Conf
     done, partial = workdir / name, workdir / f"{name}.partial"
     _finish_swap(done, workdir / f"{name}.old")
     before = _read_stamp(done)
-    if before == stamp:
+    damage = stage.damage(done) if before == stamp else ""
+    if before == stamp and not damage:
         log.info(f"{name}: up to date, skipped (fingerprint {stamp['fingerprint']})")
         return
-    log.info(f"{name}: {_why(before, stamp, interrupted=_read_stamp(partial) == stamp)}")
+    log.info(f"{name}: {_why(before, stamp, damage, interrupted=_read_stamp(partial) == stamp)}")
     if _read_stamp(partial) != stamp:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -155,11 +159,13 @@ def _read_stamp(folder: Path) -> dict[str, Any] | None:
     return stamp if isinstance(stamp, dict) else None
 
 
-def _why(before: dict[str, Any] | None, stamp: dict[str, Any], *, interrupted: bool) -> str:
+def _why(before: dict[str, Any] | None, stamp: dict[str, Any], damage: str, *, interrupted: bool) -> str:
     if interrupted:
         return "goes on where it was interrupted"
     if before is None:
         return "starts"
+    if damage:
+        return f"is redone: {damage}"
     changed = list(_differences(before.get("depends", {}), stamp["depends"], ""))
     return "is redone: " + "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
 

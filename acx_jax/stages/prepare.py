@@ -11,17 +11,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from acx_jax.contracts import LABELS, SPLITS, Coverage, StoredSegment
-from acx_jax.data.builders import clips, features
+from acx_jax.data.builders import features, records
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.listing import Listing, fingerprint
 from acx_jax.data.builders.named import list_data
+from acx_jax.data.builders.records import Built
 from acx_jax.data.builders.synthetic import write_videos
-from acx_jax.data.prepared import RECORDS, SEGMENTS, Windows, to_json
-from acx_jax.data.splits import assign_splits
+from acx_jax.data.prepared import RECORDS, SEGMENTS, Windows, record_files, to_json
 from acx_jax.data.windows import window_count
 from acx_jax.errors import WorkError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import videos
 from acx_jax.stages.job import Job
 
 SCENES = "synthetic"  # folder of the rendered videos
@@ -29,7 +30,8 @@ SCENE_FRAMES = (24, 40)  # of a rendered video, at least and at most
 SHOWN = 10  # skipped items the log names
 
 _SETTINGS = ("builder", "fps", "short_side", "resample", "width", "clip_frames", "clip_stride", "min_frames", "max_frames",
-             "max_adapt_frames", "adapt_share", "max_bad_share", "split", "exclude", "annotations", "events")
+             "max_adapt_frames", "adapt_share", "max_bad_share", "split", "exclude", "annotations", "events", "storage", "jpeg_quality",
+             "reduced")
 _SYNTHETIC = ("videos", "scene_width", "scene_height")
 
 
@@ -55,34 +57,39 @@ def listing(config: ConfigDict) -> Listing:
 
 def run(job: Job) -> None:
     """Writes RECORDS and SEGMENTS into job.out. Raises WorkError when no segment is usable or too many videos are not."""
-    shutil.rmtree(job.out / RECORDS, ignore_errors=True)  # what an interrupted run left of them has no end
-    listed = _list(job)
-    data = job.config.data
+    if (job.out / SEGMENTS).exists():  # written last: an interrupted run had only to clear up
+        shutil.rmtree(videos.parts_folder(job.workdir), ignore_errors=True)
+        return
+    listed, data = _list(job), job.config.data
     if data.builder == "features":
         _say_and_write(job, listed, _given(listed, data.max_bad_share), unused=0, windows=Windows(1, 1))
         return
-    split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=job.config.seed, how=data.split)
-    unused = len({s[:4] for s in listed.segments} - {s[:4] for s in split})
-    built = _build(listed._replace(segments=split), job)
-    _say_and_write(job, listed, built, unused=unused, windows=Windows(data.clip_frames, data.clip_stride))
+    split = videos.divided(listed, job.config)
+    unused = len({s[:4] for s in listed.segments} - {s[:4] for s in split.segments})
+    tasks = videos.tasks(split, job)
+    read = videos.read(tasks, split, job)
+    with job.log.progress("merge", len(tasks), unit="video") as advance:
+        records.merge_all(tasks, read, job.out / RECORDS, storage=videos.storage(job.config), progress=advance)
+    _say_and_write(job, listed, records.summary(split, tasks, read), unused=unused, windows=Windows(data.clip_frames, data.clip_stride))
+    shutil.rmtree(videos.parts_folder(job.workdir), ignore_errors=True)
 
 
-def _say_and_write(job: Job, listed: Listing, built: clips.Built, *, unused: int, windows: Windows) -> None:
+def _say_and_write(job: Job, listed: Listing, built: Built, *, unused: int, windows: Windows) -> None:
     coverage = _coverage(listed, built, unused)
     _say_coverage(coverage, built.stored, windows, job.log)
     if not built.stored:
         raise WorkError(f"none of the {listed.segments_listed} listed segments can be used: " + _first_reasons(coverage))
-    write_json(job.out / SEGMENTS, to_json(built.stored, coverage, windows))
+    write_json(job.out / SEGMENTS, to_json(built.stored, coverage, windows, record_files(job.out)))
 
 
-def _given(listed: Listing, max_bad_share: float) -> clips.Built:
+def _given(listed: Listing, max_bad_share: float) -> Built:
     """Segments whose vectors are given: no frames are stored of them, and one vector counts as one window."""
     bad = len(listed.missing)
     if bad > max_bad_share * listed.videos_listed:
         reasons = "; ".join(f"{item}: {reason}" for item, reason in listed.skipped[:3])
         raise WorkError(f"the features of {bad} of {listed.videos_listed} videos cannot be used, more than {max_bad_share:.0%}: {reasons}. "
                         "Repair them, take them out, or raise --config.data.max_bad_share")
-    return clips.Built(tuple(StoredSegment(s, s.end - s.start + 1, 0, 0) for s in listed.segments), (), ())
+    return Built(tuple(StoredSegment(s, s.end - s.start + 1, 0, 0) for s in listed.segments), (), ())
 
 
 def _list(job: Job) -> Listing:
@@ -96,16 +103,7 @@ def _list(job: Job) -> Listing:
     return list_folder(scenes)
 
 
-def _build(listing: Listing, job: Job) -> clips.Built:
-    data = job.config.data
-    with job.log.progress("decode", len({s.video for s in listing.segments}), unit="video") as advance:
-        return clips.build(
-            listing, job.out / RECORDS, length=data.clip_frames, stride=data.clip_stride, fps=data.fps,
-            short_side=data.short_side, resample=data.resample, width=data.width, min_frames=data.min_frames,
-            max_frames=data.max_frames, max_adapt_frames=data.max_adapt_frames, max_bad_share=data.max_bad_share, advance=advance)
-
-
-def _coverage(listing: Listing, built: clips.Built, unused: int) -> Coverage:
+def _coverage(listing: Listing, built: Built, unused: int) -> Coverage:
     of_adaptation = (f"{unused} abnormal segments of adaptation videos are not used",) if unused else ()
     return Coverage(
         videos_listed=listing.videos_listed, videos_used=len({s.segment.video for s in built.stored}),

@@ -12,8 +12,9 @@ from media import write_frames, write_table
 
 from acx_jax.contracts import NORMAL, Clips, Coverage, Segment, StoredSegment
 from acx_jax.data import prepared
-from acx_jax.data.builders import clips
+from acx_jax.data.builders import records
 from acx_jax.data.builders.folder import list_folder
+from acx_jax.data.builders.reading import Reading
 from acx_jax.data.feeds import centre_crop, clips_feed, draw_clips, draw_wrapping_clips, square_crop, square_squeeze, windows_feed
 from acx_jax.data.splits import assign_splits
 from acx_jax.data.windows import window_count
@@ -39,9 +40,9 @@ def folder(tmp_path_factory) -> Path:
         write_frames(root / str(video), coded_frames(video, 100), suffix=".bmp")
     listing = list_folder(write_table(root, *rows, header="video,start,end,label,split"))
     listing = listing._replace(segments=assign_splits(listing.segments, adapt_share=0, seed=0))
-    built = clips.build(listing, out / prepared.RECORDS, length=LENGTH, stride=STRIDE, fps=0.0, short_side=16, resample="nearest",
-                        min_frames=8, max_frames=0, max_adapt_frames=0, max_bad_share=0.0, advance=lambda n=1, note="": None)
-    value = prepared.to_json(built.stored, Coverage(6, 6, 10, 9, (), ()), prepared.Windows(LENGTH, STRIDE))
+    reading = Reading(LENGTH, STRIDE, 0.0, 16, "nearest", 0, 8, {"adapt": 0, "evaluate": 0})
+    built = records.build(listing, out / prepared.RECORDS, reading, folder=out / "parts", max_bad_share=0.0)
+    value = prepared.to_json(built.stored, Coverage(6, 6, 10, 9, (), ()), prepared.Windows(LENGTH, STRIDE), {})
     (out / prepared.SEGMENTS).write_text(json.dumps(value))
     return out
 

@@ -52,11 +52,11 @@ def test_long_lists_of_skipped_rows_are_cut_in_the_log_alone(tmp_path: Path) -> 
 
 def test_what_an_interrupted_run_left_is_replaced(tmp_path: Path) -> None:
     root = write_table(videos(tmp_path / "in", "a"), "a,0,9,normal")
-    half = tmp_path / "out" / "records" / "clips" / "incomplete.ABC_1.0.0"
+    half = tmp_path / "out" / "records" / "clips" / "1.0.0"
     half.mkdir(parents=True)
     (half / "clips-evaluate.array_record-00000-of-00001").write_bytes(b"half")
     run(root, tmp_path / "out")
-    assert not half.exists() and len(prepared.open_records(tmp_path / "out", "evaluate")) == 1
+    assert len(prepared.open_records(tmp_path / "out", "evaluate")) == 1 and not prepared.damage(tmp_path / "out")
 
 
 def test_no_usable_segment_is_an_error(tmp_path: Path) -> None:

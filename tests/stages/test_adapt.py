@@ -19,8 +19,9 @@ from PIL import Image
 from acx_jax.config import default_config
 from acx_jax.contracts import Coverage, Segment
 from acx_jax.data import prepared
-from acx_jax.data.builders import clips
+from acx_jax.data.builders import records
 from acx_jax.data.builders.listing import Listing
+from acx_jax.data.builders.reading import Reading
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.run_log import RunLog
@@ -59,9 +60,9 @@ def workdir(tmp_path_factory) -> Path:
             Image.fromarray(rng.integers(0, 256, (18, 22, 3), dtype=np.uint8)).save(root / str(video) / f"{frame:03}.png")
     segments = tuple(Segment(str(video), 0, 19, 0, split="adapt") for video in range(4))
     listing = Listing(segments, {str(video): root / str(video) for video in range(4)}, (), 4, 4)
-    built = clips.build(listing, workdir / "prepare" / prepared.RECORDS, length=8, stride=4, fps=0.0, short_side=18, resample="nearest",
-                        min_frames=8, max_frames=0, max_adapt_frames=0, max_bad_share=0.0, advance=lambda n=1, note="": None)
-    value = prepared.to_json(built.stored, Coverage(4, 4, 4, 4, (), ()), prepared.Windows(8, 4))
+    reading = Reading(8, 4, 0.0, 18, "nearest", 0, 8, {"adapt": 0, "evaluate": 0})
+    built = records.build(listing, workdir / "prepare" / prepared.RECORDS, reading, folder=tmp_path_factory.mktemp("parts"), max_bad_share=0.0)
+    value = prepared.to_json(built.stored, Coverage(4, 4, 4, 4, (), ()), prepared.Windows(8, 4), {})
     (workdir / "prepare" / prepared.SEGMENTS).write_text(json.dumps(value))
     return workdir
 

@@ -36,12 +36,13 @@ def fingerprint(listing: Listing) -> str:
     The folder the data lie in is not part of it: moved data keep their fingerprint.
     """
     videos = dict.fromkeys(segment.video for segment in listing.segments)
-    files = [[video, _file_facts(listing.paths[video])] for video in videos]
+    files = [[video, file_facts(listing.paths[video])] for video in videos]
     facts = json.dumps([listing.segments, listing.skipped, listing.videos_listed, files, *([listing.offsets] if listing.offsets else [])])
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
-def _file_facts(path: Path) -> list[list]:
+def file_facts(path: Path) -> list[list]:
+    """Name, bytes and time of change of a video's file, or of each image of its folder."""
     files = image_files(path) if path.is_dir() else [path]
     stats = [(file.name, file.stat()) for file in files]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

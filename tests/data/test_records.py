@@ -13,20 +13,27 @@ from media import grey_frames, write_frames, write_table, write_video
 
 from acx_jax.contracts import Coverage, Skipped
 from acx_jax.data import prepared
-from acx_jax.data.builders import clips
+from acx_jax.data.builders import clips, reading, records
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import WorkError
 
-DEFAULTS = dict(length=8, stride=4, fps=0.0, short_side=16, resample="nearest", min_frames=8, max_frames=124, max_adapt_frames=1000,
-                max_bad_share=0.1)
 SPLIT = "video,start,end,label,split"
 
 
-def build(root: Path, out: Path, **changes) -> clips.Built:
+def read_as(max_frames: int = 124, max_adapt_frames: int = 1000, **changes) -> reading.Reading:
+    given = dict(length=8, stride=4, fps=0.0, short_side=16, resample="nearest", width=0, min_frames=8,
+                 keep={"adapt": max_adapt_frames, "evaluate": max_frames})
+    return reading.Reading(**given | changes)
+
+
+def listed(root: Path) -> records.Listing:
     listing = list_folder(root)
-    listing = listing._replace(segments=assign_splits(listing.segments, adapt_share=0.0, seed=0))
-    return clips.build(listing, out / prepared.RECORDS, **{**DEFAULTS, "advance": lambda n=1, note="": None, **changes})
+    return listing._replace(segments=assign_splits(listing.segments, adapt_share=0.0, seed=0))
+
+
+def build(root: Path, out: Path, max_bad_share: float = 0.1, storage=clips.RAW, **changes) -> records.Built:
+    return records.build(listed(root), out / prepared.RECORDS, read_as(**changes), folder=out / "parts", max_bad_share=max_bad_share, storage=storage)
 
 
 def levels(record: dict, step: int = 2) -> list[int]:
@@ -44,8 +51,8 @@ def test_records_hold_the_segments_frames_in_blocks(tmp_path: Path) -> None:
     adapt, evaluate = (prepared.open_records(tmp_path, split) for split in ("adapt", "evaluate"))
     assert len(adapt) == 1 and levels(adapt[0], 5) == list(range(3, 21)) and adapt[0]["frames"].shape == (18, 16, 21, 3)
     assert [levels(r) for r in evaluate] == [list(range(9)), list(range(10, 78)), list(range(74, 96))]
-    facts = [(r["segment"], r["block"], r["first_frame"], r["label"], r["video"]) for r in (evaluate[i] for i in range(3))]
-    assert facts == [(1, 0, 0, 0, b"a"), (2, 0, 0, 1, b"a"), (2, 1, 64, 1, b"a")] and evaluate[0]["frames"].dtype == np.uint8
+    facts = [(r["start"], r["block"], r["first_frame"], r["label"], r["video"]) for r in (evaluate[i] for i in range(3))]
+    assert facts == [(0, 0, 0, 0, b"a"), (10, 0, 0, 1, b"a"), (10, 1, 64, 1, b"a")] and evaluate[0]["frames"].dtype == np.uint8
 
 
 def test_a_split_may_be_empty(tmp_path: Path) -> None:
@@ -118,8 +125,8 @@ def test_each_video_is_decoded_once(tmp_path: Path, monkeypatch) -> None:
     for name in ("a", "b"):
         write_frames(root / name, grey_frames(40))
     write_table(root, "a,0,9,normal", "b,0,9,normal", "a,20,39,abnormal", "b,12,29,abnormal")
-    decode = clips.frames
-    monkeypatch.setattr(clips, "frames", lambda path, **options: (opened.append(path.name), decode(path, **options))[1])
+    decode = reading.frames
+    monkeypatch.setattr(reading, "frames", lambda path, **options: (opened.append(path.name), decode(path, **options))[1])
     assert len(build(root, tmp_path).stored) == 4 and opened == ["a", "b"]
 
 
@@ -128,7 +135,7 @@ def test_tfds_is_quiet_offline_and_stays_in_its_folder(tmp_path: Path, monkeypat
     monkeypatch.setattr(socket.socket, "connect", lambda *args: pytest.fail("a connection was tried"))
     write_frames(tmp_path / "in" / "a", grey_frames(10))
     build(write_table(tmp_path / "in", "a,0,9,normal"), tmp_path)
-    assert capfd.readouterr() == ("", "") and sorted(os.listdir(tmp_path)) == ["in", "records"]
+    assert capfd.readouterr() == ("", "") and sorted(os.listdir(tmp_path)) == ["in", "parts", "records"]
 
 
 def test_prepared_folder_can_be_moved_and_read_back(tmp_path: Path) -> None:
@@ -136,7 +143,7 @@ def test_prepared_folder_can_be_moved_and_read_back(tmp_path: Path) -> None:
     write_frames(root / "ä b", grey_frames(10))
     built = build(write_table(root, "ä b,0,9,normal"), tmp_path / "one")
     coverage = Coverage(2, 1, 3, 1, (Skipped("x", "why"),), ("note",))
-    (tmp_path / "one" / prepared.SEGMENTS).write_text(json.dumps(prepared.to_json(built.stored, coverage, prepared.Windows(8, 4))))
+    (tmp_path / "one" / prepared.SEGMENTS).write_text(json.dumps(prepared.to_json(built.stored, coverage, prepared.Windows(8, 4), {})))
     (tmp_path / "one").rename(tmp_path / "two")
     assert prepared.load(tmp_path / "two") == (built.stored, coverage)
     assert prepared.load_windows(tmp_path / "two") == (8, 4)

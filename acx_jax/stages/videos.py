@@ -1,0 +1,81 @@
+"""How a config wants videos read, and the reading of them in many processes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from acx_jax.contracts import SPLITS
+from acx_jax.data.builders import clips, parts, records, size
+from acx_jax.data.builders.listing import Listing
+from acx_jax.data.builders.parts import Part, Task
+from acx_jax.data.builders.reading import Reading
+from acx_jax.data.probe import probe
+from acx_jax.data.splits import assign_splits
+from acx_jax.errors import WorkError
+from acx_jax.runtime import workers
+from acx_jax.stages.job import Job
+
+SAMPLED = 12  # videos looked at to judge the size of all
+
+
+def parts_folder(workdir: Path) -> Path:
+    """Where videos lie that are read and not merged yet; it outlives a change of settings, since each part is named after its own."""
+    return workdir / "prepare.parts"
+
+
+def divided(listed: Listing, config: ConfigDict) -> Listing:
+    """The listing with the split of every segment; abnormal segments of adaptation videos are left out."""
+    split = assign_splits(listed.segments, adapt_share=config.data.adapt_share, seed=config.seed, how=config.data.split)
+    return listed._replace(segments=split)
+
+
+def reading(config: ConfigDict) -> Reading:
+    """How the config wants videos read."""
+    data = config.data
+    return Reading(data.clip_frames, data.clip_stride, data.fps, data.short_side, data.resample, data.width, max(data.min_frames, data.clip_frames),
+                   dict(zip(SPLITS, (data.max_adapt_frames, data.max_frames))), reduced=data.reduced and data.resample != "nearest")
+
+
+def storage(config: ConfigDict) -> clips.Storage:
+    """How the config wants frames stored."""
+    return clips.Storage("jpeg", config.data.jpeg_quality) if config.data.storage == "jpeg" else clips.RAW
+
+
+def tasks(split: Listing, job: Job) -> list[Task]:
+    """What there is to read, of each split its videos in the listing's order."""
+    return records.tasks_of(split, reading(job.config), storage(job.config), parts_folder(job.workdir))
+
+
+def read(tasks: Sequence[Task], listed: Listing, job: Job) -> list[Part]:
+    """Reads what of the tasks is not read yet, in as many processes as config.data.workers says."""
+    data, folder = job.config.data, parts_folder(job.workdir)
+    count = min(data.workers or workers.cores(), max(len(tasks), 1))
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_size(tasks, job, count)
+    if len(tasks) >= 2 * count:  # a core a video; of a few long ones each may have all cores
+        tasks = [task._replace(reading=task.reading._replace(threads=1)) for task in tasks]
+    run = partial(workers.work, workers=count, patience=data.patience, preload=[parts.__name__])
+    with job.log.progress("decode", len(tasks), unit="video") as advance:
+        return records.read_all(tasks, run=run, refuse=lambda bad: records.check_share(listed, bad, data.max_bad_share),
+                                progress=lambda task: advance(1, task.video.name))
+
+
+def _check_size(tasks: Sequence[Task], job: Job, processes: int) -> None:
+    """Says how much there is to read and what it will take, judged by a few videos. Raises WorkError where the disk has less."""
+    if not tasks or job.config.data.builder == "synthetic":
+        return
+    some = tasks[::-(-len(tasks) // SAMPLED)]
+    with ThreadPoolExecutor(processes) as threads:
+        probes = dict(zip((task.video.name for task in some), threads.map(probe, (task.video.path for task in some))))
+    of_some = size.bytes_of([s for task in some for s in task.video.segments], probes, some[0].reading, some[0].storage)
+    needed, free = of_some * len(tasks) // len(some), shutil.disk_usage(job.out).free
+    job.log.info(f"  {len(tasks)} videos to read in {processes} processes; records take about {needed / 1e9:.1f} GB as {some[0].storage.kind}, "
+                 f"{free / 1e9:.1f} GB are free")
+    if needed > free:
+        raise WorkError(f"the records need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: {size.ADVICE}")
