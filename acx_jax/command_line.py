@@ -24,13 +24,24 @@ STAGE_NAMES = ("all", "check", "prepare", "adapt", "embed", "meta_train", "evalu
 MEMORY = "config.json"
 
 
+class Shard(NamedTuple):
+    """Part `index`, from 0, of `count` of the videos."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
 class Request(NamedTuple):
-    """What the command line asks for. config_file None: the one that the workdir remembers."""
+    """What the command line asks for. config_file None: the one that the workdir remembers. shard None: all videos."""
 
     config_file: Path | None
     overrides: dict[str, str]
     workdir: Path
     stage: str
+    shard: Shard | None = None
 
 
 def parse(arguments: list[str]) -> Request | None:
@@ -50,7 +61,18 @@ def parse(arguments: list[str]) -> Request | None:
     if config_file is None and not values.workdir:
         raise UsageError("say what to run: --config=configs/demo.py, or --workdir=FOLDER of an earlier run; see --help")
     workdir = _path(values.workdir) if values.workdir else Path("runs") / config_file.stem
-    return Request(config_file, overrides, workdir, values.stage)
+    return Request(config_file, overrides, workdir, values.stage, _shard(values.shard, values.stage))
+
+
+def _shard(text: str, stage: str) -> Shard | None:
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not int(match[1]) < int(match[2]):
+        raise UsageError(f"--shard={text}: expected i/n with i from 0 to n - 1, such as --shard=3/16")
+    if stage != "prepare":
+        raise UsageError(f"--shard={text} divides the videos of --stage=prepare alone; the stage is {stage}")
+    return Shard(int(match[1]), int(match[2]))
 
 
 def _path(text: str) -> Path:
@@ -62,6 +84,8 @@ def _define_flags() -> flags.FlagValues:
     flags.DEFINE_string("config", "", "configuration file, such as configs/demo.py", flag_values=values)
     flags.DEFINE_string("workdir", "", "folder of the run; default runs/<config name>; it remembers its config", flag_values=values)
     flags.DEFINE_enum("stage", "all", STAGE_NAMES, "bring this stage up to date, and what it needs", flag_values=values)
+    flags.DEFINE_string("shard", "", "i/n: read every n-th video from number i on, for --stage=prepare on several machines that share the "
+                        "workdir; the same command without it puts the shards together", flag_values=values)
     flags.DEFINE_bool("help", False, "show this", flag_values=values)
     return values
 
@@ -86,8 +110,8 @@ def _split_overrides(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _help(values: flags.FlagValues) -> str:
-    lines = ["python -m acx_jax.main --config=FILE [--workdir=FOLDER] [--stage=NAME] [--config.a.b=value ...]", ""]
-    lines += [f"  --{name}: {values[name].help}" for name in ("config", "workdir", "stage")]
+    lines = ["python -m acx_jax.main --config=FILE [--workdir=FOLDER] [--stage=NAME] [--shard=i/n] [--config.a.b=value ...]", ""]
+    lines += [f"  --{name}: {values[name].help}" for name in ("config", "workdir", "stage", "shard")]
     lines += ["", f"stages: {', '.join(STAGE_NAMES)}", "", "settings (default):"]
     lines += [f"  --config.{key}={setting.default!r}: {setting.doc}; {setting.range}" for key, setting in SCHEMA.items()]
     return "\n".join(lines)

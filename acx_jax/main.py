@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 from acx_jax import command_line
+from acx_jax.command_line import Request
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.files import only_one
 from acx_jax.runtime.host_memory import restart_with_large_pages
@@ -23,9 +26,10 @@ def run(arguments: list[str]) -> None:
         return
     command_line.wanted_config(request)  # what is wrong is said before anything is written
     command_line.make_workdir(request.workdir)
-    with only_one(request.workdir / ".lock") as alone:
-        if not alone:
-            raise UsageError(f"{request.workdir} is in use by another run: wait for it, or choose another --workdir")
+    with _alone(request):
+        if request.shard:
+            run_shard(request)
+            return
         from acx_jax.stages import pipeline, start  # loads jax: only once the flags are right
 
         config = command_line.wanted_config(request)
@@ -35,6 +39,31 @@ def run(arguments: list[str]) -> None:
         log = RunLog(request.workdir / "log.txt")
         start.announce(config, request.workdir, log)
         pipeline.bring_up_to_date(request.stage, config=config, workdir=request.workdir, log=log)
+
+
+def run_shard(request: Request) -> None:
+    """Reads one shard of the videos; the workdir remembers nothing of it."""
+    from acx_jax.stages import videos
+
+    log = RunLog(request.workdir / f"log.shard-{request.shard.index}-of-{request.shard.count}.txt")
+    videos.read_shard(*request.shard, config=command_line.wanted_config(request), workdir=request.workdir, log=log)
+
+
+@contextlib.contextmanager
+def _alone(request: Request) -> Iterator[None]:
+    """Holds the workdir, or this shard of it. Raises UsageError when another run is at work there; shards work side by side."""
+    busy = UsageError(f"{request.workdir} is in use by another run: wait for it, or choose another --workdir")
+    with contextlib.ExitStack() as held:
+        whole = held.enter_context(only_one(request.workdir / ".lock"))
+        shards = [path for path in request.workdir.glob(".lock.shard-*") if not request.shard and not held.enter_context(only_one(path))]
+        if not whole or shards:
+            raise busy
+        if request.shard:
+            held.pop_all().close()  # it was only to be free
+            own = request.workdir / f".lock.shard-{request.shard.index}-of-{request.shard.count}"
+            if not held.enter_context(only_one(own)):
+                raise busy
+        yield
 
 
 def main(arguments: list[str]) -> int:

@@ -74,7 +74,7 @@ SCHEMA: dict[str, Setting] = {
     "data.resample": Setting("bilinear", *_one_of("nearest", "bilinear", "bicubic"), "filter that resizes frames"),
     "data.width": Setting(0, *_between(0, 4096), "width that frames are stretched to, data.short_side being their height; 0 keeps "
                           "their aspect"),
-    "data.storage": Setting("raw", *_one_of("raw", "jpeg"), "how frames are stored: as they are, or each as a JPEG, a sixth of the size"),
+    "data.storage": Setting("raw", *_one_of("raw", "jpeg"), "how frames are stored: as they are, or each as a JPEG"),
     "data.jpeg_quality": Setting(95, *_between(50, 100), "of stored JPEGs"),
     "data.reduced": Setting(True, *_EITHER, "JPEG files are decoded at 1/2, 1/4 or 1/8 where that leaves twice data.short_side; never for nearest"),
     "data.workers": Setting(0, *_between(0, 1024), "processes that read videos; 0: as many as there are CPU cores"),

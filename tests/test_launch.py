@@ -48,7 +48,21 @@ def test_slurm_stops_it_in_time_and_queues_it_again():
     assert "143" in words[-1] and "scontrol requeue" in words[-1]
 
 
+def test_slurm_reads_in_shards_and_then_merges(tmp_path):
+    (tmp_path / "sbatch").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" END >> {tmp_path}/note\necho "77;cluster"\n')
+    (tmp_path / "sbatch").chmod(0o755)
+    dry = launched("slurm_prepare.sh", "--dry_run", "--shards=3", *RUN).stdout.splitlines()
+    wet = launched("slurm_prepare.sh", "--shards=3", *RUN, path=f"{tmp_path}:{os.environ['PATH']}")
+    assert wet.returncode == 0, wet.stderr
+    reading, merging = (words.splitlines() for words in (tmp_path / "note").read_text().split("END\n")[:2])
+    assert shlex.split(dry[0]) == ["sbatch", *reading] and "--array=0-2" in reading
+    assert shlex.split(dry[1].replace("JOB", "77")) == ["sbatch", *merging] and "--dependency=afterok:77" in merging
+    assert "--stage=prepare --shard=$SLURM_ARRAY_TASK_ID/3" in reading[-1] and "--shard" not in merging[-1]
+    assert "--workdir=runs/my dota" in shlex.split(merging[-1])
+
+
 @pytest.mark.parametrize("script, arguments", [
+    ("slurm_prepare.sh", ()), ("slurm_prepare.sh", ("--shards=0", *RUN)), ("slurm_prepare.sh", ("--shard=3", *RUN)),
     ("slurm.sh", ()), ("slurm.sh", ("--gpus=4", *RUN)), ("slurm.sh", ("--dry_run", "--", "--config=configs/dota.py")),
     ("tpu.sh", ("--dry_run", *RUN)), ("tpu.sh", ("--name=a", "--zone=b", "--")), ("tpu.sh", ("--nam=a", *RUN)),
 ])

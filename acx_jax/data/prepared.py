@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
-
 from acx_jax.contracts import Coverage, Segment, Skipped, StoredSegment
+from acx_jax.data.jpegs import JpegFrames, Jpegs
 
 SEGMENTS = "segments.json"
 RECORDS = "records"
@@ -22,30 +19,6 @@ class Windows(NamedTuple):
 
     length: int
     stride: int
-
-
-class JpegFrames:
-    """Frames stored as JPEGs, decoded when they are asked for: `frames[3]`, `frames[3:11]` or `np.asarray(frames)`, uint8."""
-
-    def __init__(self, data: np.ndarray, ends: np.ndarray, size: np.ndarray):
-        self._data, self._ends = data, [0, *ends.tolist()]
-        self.shape = (len(ends), *size.tolist(), 3)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: int | slice) -> np.ndarray:
-        if not isinstance(index, slice):
-            return self._decoded(range(len(self))[index])
-        wanted = range(len(self))[index]
-        return np.stack([self._decoded(i) for i in wanted]) if wanted else np.zeros((0, *self.shape[1:]), np.uint8)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:] if dtype is None else self[:].astype(dtype)
-
-    def _decoded(self, index: int) -> np.ndarray:
-        with Image.open(io.BytesIO(self._data[self._ends[index]:self._ends[index + 1]].tobytes())) as image:
-            return np.array(image)
 
 
 class _JpegRecords:
@@ -59,7 +32,7 @@ class _JpegRecords:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = dict(self._records[index])
-        return record | {"frames": JpegFrames(record.pop("jpeg"), record.pop("ends"), record.pop("size"))}
+        return record | {"frames": JpegFrames(Jpegs(record.pop("jpeg"), record.pop("ends"), record.pop("size")))}
 
 
 def to_json(stored: Sequence[StoredSegment], coverage: Coverage, windows: Windows, files: dict[str, int]) -> dict[str, Any]:

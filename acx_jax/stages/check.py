@@ -24,7 +24,7 @@ from acx_jax.errors import WorkError
 from acx_jax.runtime.files import write_json, write_text
 from acx_jax.stages import check_words, prepare
 from acx_jax.stages.job import Job
-from acx_jax.stages.videos import reading, storage
+from acx_jax.stages.videos import list_data, reading, storage
 
 REPORT, SOURCES = "check.json", "sources.csv"
 SHOTS = (1, 5, 10)
@@ -58,7 +58,7 @@ def run(job: Job) -> None:
         job.log.info("check: nothing to check, the videos are rendered by acx_jax")
         write_json(job.out / REPORT, {"checked": False, "problems": []})
         return
-    found = examine(job, prepare.listing(job.config))
+    found = examine(job, list_data(job.config))
     write_json(job.out / REPORT, found.report | {"problems": found.problems, "warnings": found.warnings})
     for line in check_words.table(found.report):
         job.log.info(f"  {line}")

@@ -14,7 +14,6 @@ from acx_jax.contracts import LABELS, SPLITS, Coverage, StoredSegment
 from acx_jax.data.builders import features, records
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.listing import Listing, fingerprint
-from acx_jax.data.builders.named import list_data
 from acx_jax.data.builders.records import Built
 from acx_jax.data.builders.synthetic import write_videos
 from acx_jax.data.prepared import RECORDS, SEGMENTS, Windows, record_files, to_json
@@ -45,14 +44,7 @@ def inputs(config: ConfigDict) -> str:
     """Fingerprint of the user's table and videos; nothing for synthetic ones, which follow from the settings."""
     if config.data.builder == "features":
         return features.fingerprint(Path(config.data.root))
-    return "" if config.data.builder == "synthetic" else fingerprint(listing(config))
-
-
-def listing(config: ConfigDict) -> Listing:
-    """The user's data set, as far as its tables and folders tell, before its videos are split or read."""
-    data = config.data
-    return list_data(data.builder, Path(data.root), split=data.split, fps=data.fps, annotations=data.annotations,
-                     exclude=data.exclude, events=data.events)
+    return "" if config.data.builder == "synthetic" else fingerprint(videos.list_data(config))
 
 
 def run(job: Job) -> None:
@@ -67,9 +59,10 @@ def run(job: Job) -> None:
     split = videos.divided(listed, job.config)
     unused = len({s[:4] for s in listed.segments} - {s[:4] for s in split.segments})
     tasks = videos.tasks(split, job)
-    read = videos.read(tasks, split, job)
+    storage = videos.storage(job.config)
+    read = videos.read(tasks, split, job, records.merged_before(tasks, job.out / RECORDS, storage=storage))
     with job.log.progress("merge", len(tasks), unit="video") as advance:
-        records.merge_all(tasks, read, job.out / RECORDS, storage=videos.storage(job.config), progress=advance)
+        records.merge_all(tasks, read, job.out / RECORDS, storage=storage, progress=advance)
     _say_and_write(job, listed, records.summary(split, tasks, read), unused=unused, windows=Windows(data.clip_frames, data.clip_stride))
     shutil.rmtree(videos.parts_folder(job.workdir), ignore_errors=True)
 
@@ -95,7 +88,7 @@ def _given(listed: Listing, max_bad_share: float) -> Built:
 def _list(job: Job) -> Listing:
     data = job.config.data
     if data.builder != "synthetic":
-        return listing(job.config)
+        return videos.list_data(job.config)
     scenes = job.out / SCENES
     with job.log.progress("render", data.videos, unit="video") as advance:
         write_videos(root=scenes, seed=job.config.seed, videos=data.videos, size=(data.scene_width, data.scene_height),

@@ -11,14 +11,15 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from acx_jax.contracts import SPLITS
-from acx_jax.data.builders import clips, parts, records, size
+from acx_jax.data.builders import clips, named, parts, records, size
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.parts import Part, Task
 from acx_jax.data.builders.reading import Reading
 from acx_jax.data.probe import probe
 from acx_jax.data.splits import assign_splits
-from acx_jax.errors import WorkError
+from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime import workers
+from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages.job import Job
 
 SAMPLED = 12  # videos looked at to judge the size of all
@@ -52,8 +53,8 @@ def tasks(split: Listing, job: Job) -> list[Task]:
     return records.tasks_of(split, reading(job.config), storage(job.config), parts_folder(job.workdir))
 
 
-def read(tasks: Sequence[Task], listed: Listing, job: Job) -> list[Part]:
-    """Reads what of the tasks is not read yet, in as many processes as config.data.workers says."""
+def read(tasks: Sequence[Task], listed: Listing, job: Job, merged: frozenset[str] = frozenset()) -> list[Part]:
+    """Reads what of the tasks is not read yet, in as many processes as config.data.workers says. merged: as `records.read_all` has it."""
     data, folder = job.config.data, parts_folder(job.workdir)
     count = min(data.workers or workers.cores(), max(len(tasks), 1))
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,30 @@ def read(tasks: Sequence[Task], listed: Listing, job: Job) -> list[Part]:
     run = partial(workers.work, workers=count, patience=data.patience, preload=[parts.__name__])
     with job.log.progress("decode", len(tasks), unit="video") as advance:
         return records.read_all(tasks, run=run, refuse=lambda bad: records.check_share(listed, bad, data.max_bad_share),
-                                progress=lambda task: advance(1, task.video.name))
+                                progress=lambda task: advance(1, task.video.name), merged=merged)
+
+
+def read_shard(index: int, count: int, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
+    """Reads every `count`-th video from number `index` on into the workdir; a run of `prepare` there merges what all shards have read.
+
+    Raises UsageError where the config's data are not read from videos, WorkError as `read`.
+    """
+    if config.data.builder in ("synthetic", "features"):
+        raise UsageError(f"--shard={index}/{count}: config.data.builder={config.data.builder!r} has no videos to divide")
+    job = Job(config, workdir, workdir, log)
+    split = divided(list_data(config), config)
+    log.info(f"prepare: shard {index} of {count}, workdir {workdir}")
+    mine = tasks(split, job)[index::count]
+    bad = sum(bool(part.outcome.broken) for part in read(mine, split, job))
+    log.info(f"prepare: shard {index} of {count}: {len(mine)} videos are read, {bad} of them broken or unreadable; when all shards are done, the "
+             "same command without --shard puts them together")
+
+
+def list_data(config: ConfigDict) -> Listing:
+    """The user's data set, as far as its tables and folders tell, before its videos are split or read."""
+    data = config.data
+    return named.list_data(data.builder, Path(data.root), split=data.split, fps=data.fps, annotations=data.annotations,
+                           exclude=data.exclude, events=data.events)
 
 
 def _check_size(tasks: Sequence[Task], job: Job, processes: int) -> None:

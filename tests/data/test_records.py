@@ -17,6 +17,7 @@ from acx_jax.data.builders import clips, reading, records
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import WorkError
+from acx_jax.runtime.workers import Died
 
 SPLIT = "video,start,end,label,split"
 
@@ -162,3 +163,80 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_frames_stored_as_jpegs_come_back_one_by_one_nearly_the_same(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    write_video(root / "a.mp4", grey_frames(100, (64, 48), step=2))
+    write_table(root, "a.mp4,0,99,normal")
+    for name, storage in (("raw", clips.RAW), ("jpeg", clips.Storage("jpeg", 95))):
+        build(root, tmp_path / name, storage=storage, short_side=32)
+    raw, jpeg = (prepared.open_records(tmp_path / name, "evaluate") for name in ("raw", "jpeg"))
+    assert len(raw) == len(jpeg) == 2
+    for one, other in ((raw[i], jpeg[i]) for i in range(2)):
+        frames, stored = one.pop("frames"), other.pop("frames")
+        assert one == other and stored.shape == frames.shape and len(stored) == len(frames)
+        decoded = np.asarray(stored)
+        assert decoded.dtype == np.uint8 and np.abs(decoded.astype(int) - frames).max() <= 2
+        np.testing.assert_array_equal(stored[3:9], decoded[3:9])
+        np.testing.assert_array_equal(stored[-1], decoded[-1])
+        assert stored[5:5].shape == (0, 32, 43, 3)
+    sizes = [sum(path.stat().st_size for path in (tmp_path / name / "records").rglob("*array_record*")) for name in ("raw", "jpeg")]
+    assert sizes[1] < sizes[0] / 2
+
+
+def test_large_data_lie_in_several_files_in_order(tmp_path: Path, monkeypatch) -> None:
+    for i in range(7):
+        write_frames(tmp_path / "in" / "normal" / f"{i}", grey_frames(10 + i, (16, 16)), suffix=".bmp")
+    one = build(tmp_path / "in", tmp_path / "one")
+    monkeypatch.setattr(records, "SHARD_BYTES", 20_000)
+    many = build(tmp_path / "in", tmp_path / "many")
+    assert one == many and len(list((tmp_path / "many" / "records").rglob("*array_record-*"))) == 3
+    for a, b in zip(*(map(prepared.open_records(tmp_path / name, "evaluate").__getitem__, range(7)) for name in ("one", "many")), strict=True):
+        assert a["video"] == b["video"] and np.array_equal(a["frames"], b["frames"])
+
+
+def test_a_merge_goes_on_where_it_was_and_a_lost_part_is_read_again(tmp_path: Path, monkeypatch) -> None:
+    for i in range(6):
+        write_frames(tmp_path / "in" / "normal" / f"{i}", grey_frames(10, (16, 16)), suffix=".bmp")
+    monkeypatch.setattr(records, "SHARD_BYTES", 8_000)
+    whole = build(tmp_path / "in", tmp_path / "whole")
+    merged, merge = [], records.parts.merge
+
+    def breaks(tasks, parts, file):
+        if len(merged) == 2:
+            raise KeyboardInterrupt
+        merged.append(file.name)
+        merge(tasks, parts, file)
+
+    monkeypatch.setattr(records.parts, "merge", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "in", tmp_path / "again")
+    first = merged.copy()
+    merged[:] = ["x"]
+    monkeypatch.setattr(records.parts, "merge", lambda tasks, parts, file: (merged.append(file.name), merge(tasks, parts, file)))
+    next((tmp_path / "again" / "parts").glob("*.array_record")).unlink()
+    read, write = [], records.parts.write
+    monkeypatch.setattr(records.parts, "write", lambda task, beat: (read.append(task.video.name), write(task, beat))[1])
+    assert build(tmp_path / "in", tmp_path / "again") == whole
+    assert len(first) == 2 and not set(first) & set(merged) and len(prepared.open_records(tmp_path / "again", "evaluate")) == 6
+    assert len(read) == 1
+
+
+def test_a_video_whose_reader_died_is_listed_with_the_reason(tmp_path: Path) -> None:
+    for name in "abc":
+        write_frames(tmp_path / "in" / "normal" / name, grey_frames(10), suffix=".bmp")
+    reading, folder = read_as(), tmp_path / "parts"
+    folder.mkdir()
+    tasks = records.tasks_of(listed(tmp_path / "in"), reading, clips.RAW, folder)
+
+    def run(function, given):
+        for index, result in records.serially(function, given):
+            yield index, Died("its process was ended by SIGKILL") if given[index].video.name.endswith("b") else result
+
+    found = records.read_all(tasks, run=run, refuse=lambda bad: records.check_share(listed(tmp_path / "in"), bad, 0.5), progress=lambda task: None)
+    built = records.summary(listed(tmp_path / "in"), tasks, found)
+    assert [s.segment.video for s in built.stored] == ["normal/a", "normal/c"]
+    assert built.skipped == (Skipped("normal segment 0..end of normal/b", "its process was ended by SIGKILL"),)
+    with pytest.raises(WorkError, match=r"1 of 3 .*normal/b .*ended by SIGKILL"):
+        records.read_all(tasks, run=run, refuse=lambda bad: records.check_share(listed(tmp_path / "in"), bad, 0.1), progress=lambda task: None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
-from PIL import Image
 from tensorflow_datasets.core import dataset_builder
 
+from acx_jax.data.jpegs import encode
 from acx_jax.errors import WorkError
 
 tfds.disable_progress_bar()
@@ -57,15 +56,8 @@ def packed(record: dict[str, Any], storage: Storage) -> dict[str, Any]:
     """A record with `frames` as it is stored."""
     if storage.kind == "raw":
         return record
-    pictures = [_jpeg(frame, storage.quality) for frame in record["frames"]]
-    return {key: value for key, value in record.items() if key != "frames"} | {
-        "jpeg": np.frombuffer(b"".join(pictures), np.uint8), "ends": np.cumsum([len(p) for p in pictures]), "size": record["frames"].shape[1:3]}
-
-
-def _jpeg(frame: np.ndarray, quality: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(frame).save(out, "JPEG", quality=quality, subsampling=0)
-    return out.getvalue()
+    data, ends, size = encode(record["frames"], storage.quality)
+    return {key: value for key, value in record.items() if key != "frames"} | {"jpeg": data, "ends": ends, "size": size}
 
 
 @contextlib.contextmanager

@@ -45,12 +45,14 @@ def tasks_of(listing: Listing, reading: Reading, storage: Storage, folder: Path)
 
 
 def read_all(tasks: Sequence[Task], *, run: Run, refuse: Callable[[list[tuple[Task, Part]]], None],
-             progress: Callable[[Task], None]) -> list[Part]:
+             progress: Callable[[Task], None], merged: frozenset[str] = frozenset()) -> list[Part]:
     """The parts of all tasks, those that are not there read by `run`. refuse: raises when there are too many bad ones among the parts so far.
 
-    progress(task): called when one is there, those first that were there before.
+    progress(task): called when one is there, those first that were there before. merged: names of parts that `merge_all` has copied. What
+    died is tried again, unless merging has begun.
     """
-    found = {task.name: part for task in tasks if (part := parts.load(task)) is not None and parts.records_there(task, part)}
+    found = {task.name: part for task in tasks if (part := parts.load(task)) is not None
+             and (task.name in merged or parts.records_there(task, part)) and (merged or not part.died)}
     for task in (task for task in tasks if task.name in found):
         progress(task)
     missing = [task for task in tasks if task.name not in found]
@@ -75,6 +77,15 @@ def _loaded(task: Task) -> Part:
     return part
 
 
+def merged_before(tasks: Sequence[Task], out: Path, *, storage: Storage = RAW) -> frozenset[str]:
+    """Names of the parts that an interrupted `merge_all` has copied into files under `out`."""
+    found = [parts.load(task) for task in tasks]
+    if None in found:
+        return frozenset()
+    dataset = ClipRecords(data_dir=out, storage=storage)
+    return frozenset(task.name for shard, file in _plan(tasks, found, dataset) if _is_merged(shard, file) for task, _ in shard)
+
+
 def merge_all(tasks: Sequence[Task], found: Sequence[Part], out: Path, *, storage: Storage = RAW,
               progress: Callable[[int], None] = lambda count: None) -> None:
     """Makes the data set under `out` of the parts. What an interrupted merge has done is kept; a part goes when it is merged.
@@ -83,24 +94,30 @@ def merge_all(tasks: Sequence[Task], found: Sequence[Part], out: Path, *, storag
     """
     dataset = ClipRecords(data_dir=out, storage=storage)
     dataset.folder.mkdir(parents=True, exist_ok=True)
-    lengths, sizes = {}, {}
+    plan = list(_plan(tasks, found, dataset))
+    for shard, file in plan:
+        if not _is_merged(shard, file):
+            parts.merge([task for task, _ in shard], [part for _, part in shard], file)
+        for task, _ in shard:
+            task.records.unlink(missing_ok=True)
+        progress(len(shard))
+    lengths = {split: [_count(shard) for shard, _ in plan if shard[0][0].video.split == split] for split in SPLITS}
+    dataset.describe(lengths, {split: sum(sum(p.sizes) for t, p in zip(tasks, found) if t.video.split == split) for split in SPLITS})
+
+
+def _plan(tasks: Sequence[Task], found: Sequence[Part], dataset: ClipRecords) -> Iterator[tuple[list[tuple[Task, Part]], Path]]:
+    """Which parts go into which file."""
     for split in SPLITS:
-        mine = [(task, part) for task, part in zip(tasks, found, strict=True) if task.video.split == split]
-        shards = list(_shards(mine))
-        for number, shard in enumerate(shards):
-            _merge(shard, dataset.file(split, number, len(shards)))
-            progress(len(shard))
-        lengths[split] = [sum(len(part.sizes) for _, part in shard) for shard in shards]
-        sizes[split] = sum(sum(part.sizes) for _, part in mine)
-    dataset.describe(lengths, sizes)
+        shards = list(_shards([(task, part) for task, part in zip(tasks, found, strict=True) if task.video.split == split]))
+        yield from ((shard, dataset.file(split, number, len(shards))) for number, shard in enumerate(shards))
 
 
-def _merge(shard: list[tuple[Task, Part]], file: Path) -> None:
-    expected = sum(len(part.sizes) for _, part in shard)
-    if not (file.exists() and parts.count(file) == expected):
-        parts.merge([task for task, _ in shard], [part for _, part in shard], file)
-    for task, _ in shard:
-        task.records.unlink(missing_ok=True)
+def _is_merged(shard: list[tuple[Task, Part]], file: Path) -> bool:
+    return file.exists() and parts.count(file) == _count(shard)
+
+
+def _count(shard: list[tuple[Task, Part]]) -> int:
+    return sum(len(part.sizes) for _, part in shard)
 
 
 def _shards(mine: list[tuple[Task, Part]]) -> Iterator[list[tuple[Task, Part]]]:
@@ -163,6 +180,7 @@ def build(listing: Listing, out: Path, reading: Reading, *, folder: Path, max_ba
     """Reads all videos and merges their records under `out`, with no more to say: `stages.prepare` does the same in the open."""
     folder.mkdir(parents=True, exist_ok=True)
     tasks = tasks_of(listing, reading, storage, folder)
-    found = read_all(tasks, run=run, refuse=lambda bad: check_share(listing, bad, max_bad_share), progress=lambda task: None)
+    found = read_all(tasks, run=run, refuse=lambda bad: check_share(listing, bad, max_bad_share), progress=lambda task: None,
+                     merged=merged_before(tasks, out, storage=storage))
     merge_all(tasks, found, out, storage=storage)
     return summary(listing, tasks, found)
