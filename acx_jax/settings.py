@@ -76,7 +76,7 @@ SCHEMA: dict[str, Setting] = {
                           "their aspect"),
     "data.storage": Setting("raw", *_one_of("raw", "jpeg"), "how frames are stored: as they are, or each as a JPEG"),
     "data.jpeg_quality": Setting(95, *_between(50, 100), "of stored JPEGs"),
-    "data.reduced": Setting(True, *_EITHER, "JPEG files are decoded at 1/2, 1/4 or 1/8 where that leaves twice data.short_side; never for nearest"),
+    "data.reduced": Setting(True, *_EITHER, "frames are scaled while they are decoded, which is faster; never with data.resample=nearest or data.width"),
     "data.workers": Setting(0, *_between(0, 1024), "processes that read videos; 0: as many as there are CPU cores"),
     "data.patience": Setting(120.0, *_positive(), "seconds without a frame after which a video is given up"),
     "data.clip_frames": Setting(8, *_between(2, 64), "frames of a clip, the encoder's unit"),

@@ -40,7 +40,7 @@ def reading(config: ConfigDict) -> Reading:
     """How the config wants videos read."""
     data = config.data
     return Reading(data.clip_frames, data.clip_stride, data.fps, data.short_side, data.resample, data.width, max(data.min_frames, data.clip_frames),
-                   dict(zip(SPLITS, (data.max_adapt_frames, data.max_frames))), reduced=data.reduced and data.resample != "nearest")
+                   dict(zip(SPLITS, (data.max_adapt_frames, data.max_frames))), reduced=data.reduced and data.resample != "nearest" and not data.width)
 
 
 def storage(config: ConfigDict) -> clips.Storage:

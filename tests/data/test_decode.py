@@ -10,7 +10,7 @@ import pytest
 from media import grey_frames, write_frames, write_video
 from PIL import Image
 
-from acx_jax.data.decode import DecodeError, frames, resize
+from acx_jax.data.decode import DecodeError, Small, frames, resize
 
 FASTSTART = {"movflags": "faststart"}
 KINDS = [("a.mp4", "libx264", "yuv420p"), ("a.mp4", "mpeg4", "yuv420p"), ("a.webm", "libvpx-vp9", "yuv420p"),
@@ -20,6 +20,15 @@ KINDS = [("a.mp4", "libx264", "yuv420p"), ("a.mp4", "mpeg4", "yuv420p"), ("a.web
 def levels(path: Path, **options) -> list[int]:
     """The number of each frame, read off its grey level (step 5)."""
     return [round(frame.mean() / 5) for frame in frames(path, **options)]
+
+
+def textured(count: int, size: tuple[int, int]) -> list[np.ndarray]:
+    """Frames of smooth blobs of many sizes: what footage looks like to a filter, unlike noise."""
+    rng, sums = np.random.default_rng(0), np.zeros((count, size[1], size[0], 3))
+    for cells in (4, 12, 40):
+        grid = rng.uniform(0, 1, (count, cells, cells, 3))
+        sums += [np.asarray(Image.fromarray((g * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC), float) for g in grid]
+    return list((sums / 3).astype(np.uint8))
 
 
 @pytest.mark.parametrize("name, codec, pix_fmt", KINDS)
@@ -46,15 +55,17 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
     ((0, -1, 1, 0), lambda f: np.rot90(f, 1)), ((-1, 0, 0, 1), lambda f: f[:, ::-1]), ((0, 1, 1, 0), lambda f: f.transpose(1, 0, 2)),
 ])
 def test_display_matrix_is_applied(tmp_path: Path, matrix: tuple, turn) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
-    plain = write_video(tmp_path / "plain.mp4", [image] * 3)
+    plain = write_video(tmp_path / "plain.mp4", textured(1, (32, 24)) * 3)
     data = bytearray(plain.read_bytes())
     at = data.index(b"tkhd") + 44
     assert struct.unpack_from(">9i", data, at)[8] == 1 << 30
     a, b, c, d = (v << 16 for v in matrix)
     struct.pack_into(">9i", data, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
     (tmp_path / "turned.mp4").write_bytes(data)
-    np.testing.assert_array_equal(next(frames(tmp_path / "turned.mp4")), turn(next(frames(plain))))
+    upright = turn(next(frames(plain)))
+    np.testing.assert_array_equal(next(frames(tmp_path / "turned.mp4")), upright)
+    scaled, wanted = next(frames(tmp_path / "turned.mp4", small=Small(12, "bilinear"))), resize(upright, short_side=12, resample="bilinear")
+    assert scaled.shape == wanted.shape and np.abs(scaled.astype(int) - wanted).mean() < 6
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -199,3 +210,25 @@ def test_decoded_frames_are_freed_as_they_pass(tmp_path: Path) -> None:
         assert gc.collect() < 40  # none of the frames waited for the collector
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+def test_frames_scaled_while_they_are_decoded_are_nearly_those_scaled_after(tmp_path: Path, resample: str) -> None:
+    path = write_video(tmp_path / "a.mp4", textured(6, (320, 180)))
+    for side in (48, 90, 180, 200):
+        wanted = [resize(frame, short_side=side, resample=resample) for frame in frames(path)]
+        scaled = list(frames(path, small=Small(side, resample)))
+        assert [f.shape for f in scaled] == [f.shape for f in wanted]
+        off = np.abs(np.stack(scaled).astype(int) - np.stack(wanted))
+        assert off.mean() < 4 and np.percentile(off, 99) <= 20 and (side != 180 or not off.max()), side  # colours are stored at half size
+
+
+def test_large_jpegs_are_decoded_at_a_reduced_scale_and_nearly_the_same(tmp_path: Path) -> None:
+    for i, image in enumerate(textured(3, (640, 360))):
+        Image.fromarray(image).save(tmp_path / f"{i}.jpg", quality=95)
+    reduced = list(frames(tmp_path, small=Small(45, "bilinear")))
+    assert {frame.shape for frame in reduced} == {(90, 160, 3)}
+    assert {frame.shape for frame in frames(tmp_path, small=Small(100, "bilinear"))} == {(360, 640, 3)}
+    for one, whole in zip(reduced, frames(tmp_path), strict=True):
+        off = np.abs(resize(one, short_side=45, resample="bilinear").astype(int) - resize(whole, short_side=45, resample="bilinear"))
+        assert off.mean() < 1 and off.max() <= 8

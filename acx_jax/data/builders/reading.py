@@ -11,7 +11,7 @@ import numpy as np
 
 from acx_jax.contracts import Segment, Skipped
 from acx_jax.data.builders.cutting import Broken, Cut, cut_segments
-from acx_jax.data.decode import frames, resize
+from acx_jax.data.decode import Small, frames, resize
 from acx_jax.data.windows import block_ranges
 
 
@@ -20,7 +20,8 @@ class Reading(NamedTuple):
 
     length, stride: frames of a window and from one to the next. fps: 0 for each video's own. short_side, resample, width: of
     stored frames, as `decode.resize` takes them. min_frames: shorter segments are skipped. keep: frames to keep of a segment
-    by split, 0 for all. reduced: JPEG files may be decoded at a reduced scale, see `decode.frames`. threads: of a decoder, 0 for as many as there are cores.
+    by split, 0 for all. reduced: frames are scaled while they are decoded, see `decode.frames`; only where they keep their aspect and resample
+    is not "nearest". threads: of a decoder, 0 for as many as there are cores.
     """
 
     length: int
@@ -79,7 +80,7 @@ def read(video: Video, reading: Reading, beat: Callable[[], None]) -> Iterator[d
 def _cuts(video: Video, reading: Reading, beat: Callable[[], None]) -> Iterator[Cut | Skipped | Broken]:
     shrink = partial(resize, short_side=reading.short_side, resample=reading.resample, width=reading.width)
     images = frames(video.path, fps=reading.fps, first=video.first, threads=reading.threads,
-                    least=2 * reading.short_side if reading.reduced else 0)
+                    small=Small(reading.short_side, reading.resample) if reading.reduced else None)
     return cut_segments(_beating(images, beat), video.segments, keep=reading.keep[video.split], min_frames=reading.min_frames, shrink=shrink)
 
 
