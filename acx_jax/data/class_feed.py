@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from acx_jax.contracts import ClassEpisodes, StoredSegment
-from acx_jax.data.feeds import ClipReader, iterate, square_crop
+from acx_jax.data.feeds import ALONE, ClipReader, Process, iterate, square_crop
 from acx_jax.data.prepared import load_windows, open_records
 from acx_jax.data.splits import ADAPT
 from acx_jax.errors import UsageError
@@ -51,31 +51,31 @@ def split_classes(names: Sequence[str], *, way: int, share: float, seed: int) ->
 
 
 def episodes_feed(prepared: Path, classes: Sequence[Videos], *, way: int, shot: int, query: int, batch: int, length: int, steps: int,
-                  seed: int, stream: str, start_step: int = 0) -> Iterator[ClassEpisodes]:
-    """Yields batches start_step .. steps - 1 of `batch` episodes of `way` of the classes.
+                  seed: int, stream: str, start_step: int = 0, process: Process = ALONE) -> Iterator[ClassEpisodes]:
+    """Yields batches start_step .. steps - 1 of `batch` episodes of `way` of the classes; of several processes each its part of every batch.
 
     A video gives one clip of `length` frames at most, so that support and query share none. Episode n follows from (seed, stream,
     n) alone, whatever was fed before. Reads ahead a few batches.
     """
     reader = ClipReader(open_records(prepared, ADAPT), load_windows(prepared))
-    return iterate(_EpisodeBatches(reader, classes, way=way, shot=shot, query=query, batch=batch, length=length, steps=steps,
-                                   seed=seed, stream=stream), start_step)
+    return iterate(_EpisodeBatches(reader, classes, way=way, shot=shot, query=query, numbers=process.share(batch), batch=batch, length=length,
+                                   steps=steps, seed=seed, stream=stream), start_step)
 
 
 class _EpisodeBatches:
     """Random access to the batches of `episodes_feed`."""
 
-    def __init__(self, reader: ClipReader, classes: Sequence[Videos], *, way: int, shot: int, query: int, batch: int, length: int,
-                 steps: int, seed: int, stream: str):
+    def __init__(self, reader: ClipReader, classes: Sequence[Videos], *, way: int, shot: int, query: int, numbers: range, batch: int,
+                 length: int, steps: int, seed: int, stream: str):
         self._reader, self._classes, self._length = reader, classes, length
         self._way, self._shot, self._query = way, shot, query
-        self._batch, self._steps, self._seed, self._stream = batch, steps, seed, stream
+        self._numbers, self._batch, self._steps, self._seed, self._stream = numbers, batch, steps, seed, stream
 
     def __len__(self) -> int:
         return self._steps
 
     def __getitem__(self, step: int) -> ClassEpisodes:
-        episodes = [self._episode(step * self._batch + i) for i in range(self._batch)]
+        episodes = [self._episode(step * self._batch + i) for i in self._numbers]
         return ClassEpisodes(*(np.stack(side) for side in zip(*episodes)))
 
     def _episode(self, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,23 @@ _THREADS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 _BLOCKS_KEPT = 8  # decoded blocks in memory: neighbouring windows share one
 
 
+class Process(NamedTuple):
+    """Process `index`, from 0, of the `count` that share every batch."""
+
+    index: int
+    count: int
+
+    def share(self, batch: int) -> range:
+        """The places of its samples in a batch. Raises ValueError where the batch cannot be shared equally."""
+        if batch % self.count:
+            raise ValueError(f"a batch of {batch} cannot be shared equally by {self.count} processes")
+        own = batch // self.count
+        return range(self.index * own, (self.index + 1) * own)
+
+
+ALONE = Process(0, 1)
+
+
 class WindowBatch(NamedTuple):
     """frames: uint8 [batch, T, crop, crop, 3]. count: how many of them, from the first, are windows; the rest is padding."""
 
@@ -62,8 +79,10 @@ def locate_windows(stored: Sequence[StoredSegment], *, length: int, stride: int)
 
 
 def clips_feed(prepared: Path, stored: Sequence[StoredSegment], *, length: int, batch: int, steps: int, seed: int,
-               negative: str, square: str, start_step: int = 0) -> Iterator[Clips]:
+               negative: str, square: str, start_step: int = 0, process: Process = ALONE) -> Iterator[Clips]:
     """Yields batches start_step .. steps - 1 of random clips of `length` frames from the adaptation split.
+
+    Of several processes each yields its part of every batch, in order, as equal as the parts of `batch` must be.
 
     Each epoch takes every video once, in a new order; with fewer videos than `batch` a batch holds several clips of one.
     Sample n follows from (seed, n) alone, whatever was fed before. negative: "apart" (`draw_clips`) or "wrapping"
@@ -74,7 +93,7 @@ def clips_feed(prepared: Path, stored: Sequence[StoredSegment], *, length: int, 
         raise UsageError(f"no normal segment of {length} frames is left to adapt on: raise --config.data.adapt_share, mark "
                          "videos with split=adapt, or skip adaptation with --config.adapt.steps=0")
     clips = ClipReader(open_records(prepared, ADAPT), load_windows(prepared))
-    return iterate(_ClipBatches(clips, videos, length=length, batch=batch, steps=steps, seed=seed,
+    return iterate(_ClipBatches(clips, videos, length=length, numbers=process.share(batch), batch=batch, steps=steps, seed=seed,
                                  draw=DRAWS[negative], square=SQUARES[square]), start_step)
 
 
@@ -156,8 +175,9 @@ class ClipReader:
 class _ClipBatches:
     """Random access to the batches of `clips_feed`."""
 
-    def __init__(self, clips: ClipReader, videos: list[list[StoredSegment]], *, length: int, batch: int, steps: int, seed: int,
-                 draw: Callable, square: Callable):
+    def __init__(self, clips: ClipReader, videos: list[list[StoredSegment]], *, length: int, numbers: range, batch: int, steps: int,
+                 seed: int, draw: Callable, square: Callable):
+        self._numbers = numbers  # of the samples of a batch that are wanted
         self._draw, self._square = draw, square
         self._clips, self._videos, self._length = clips, videos, length
         self._batch, self._steps, self._seed = batch, steps, seed
@@ -167,7 +187,7 @@ class _ClipBatches:
         return self._steps
 
     def __getitem__(self, step: int) -> Clips:
-        samples = [self._sample(step * self._batch + i) for i in range(self._batch)]
+        samples = [self._sample(step * self._batch + i) for i in self._numbers]
         anchors, negatives, has_negative, videos = zip(*samples)
         return Clips(np.stack(anchors), np.stack(negatives), np.array(has_negative), np.array(videos, np.int32))
 

@@ -4,6 +4,7 @@ import itertools
 import json
 from pathlib import Path
 
+import grain
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 from media import write_frames, write_table
 
 from acx_jax.contracts import NORMAL, Clips, Coverage, Segment, StoredSegment
-from acx_jax.data import prepared
+from acx_jax.data import feeds, prepared
 from acx_jax.data.builders import records
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.reading import Reading
-from acx_jax.data.feeds import centre_crop, clips_feed, draw_clips, draw_wrapping_clips, square_crop, square_squeeze, windows_feed
+from acx_jax.data.feeds import Process, centre_crop, clips_feed, draw_clips, draw_wrapping_clips, square_crop, square_squeeze, windows_feed
 from acx_jax.data.splits import assign_splits
 from acx_jax.data.windows import window_count
 from acx_jax.errors import UsageError
@@ -86,8 +87,6 @@ def test_windows_go_on_at_any_batch(folder: Path) -> None:
 
 
 def test_each_block_is_read_about_once(folder: Path, monkeypatch) -> None:
-    from acx_jax.data import feeds
-
     records = prepared.open_records(folder, "evaluate")
     read: list[int] = []
 
@@ -156,6 +155,23 @@ def test_clips_follow_from_seed_and_sample_number_alone(folder: Path) -> None:
     assert all(same(adaptation(folder, start_step=start), whole[start:]) for start in (1, 5, 11, 12))
     flat = [np.concatenate([b.anchor for b in batches]) for batches in (whole, adaptation(folder, batch=4, steps=18))]
     assert np.array_equal(*flat)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_the_parts_of_several_processes_are_the_batches_of_one(folder: Path, count: int) -> None:
+    whole = adaptation(folder, steps=8)
+    parts = [adaptation(folder, steps=8, process=Process(i, count), start_step=0) for i in range(count)]
+    assert same([Clips(*map(np.concatenate, zip(*of_step))) for of_step in zip(*parts)], whole)
+    assert same(adaptation(folder, steps=8, process=Process(1, count), start_step=5), parts[1][5:])
+    with pytest.raises(ValueError, match="batch of 6 cannot be shared equally by 4"):
+        adaptation(folder, process=Process(0, 4))
+
+
+@pytest.mark.parametrize("threads", [0, 1, 7])
+def test_any_number_of_reading_threads_gives_the_same(folder: Path, threads: int, monkeypatch) -> None:
+    expected = adaptation(folder, steps=8), windows(folder, batch=5)
+    monkeypatch.setattr(feeds, "_THREADS", grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+    assert all(same(*pair) for pair in zip((adaptation(folder, steps=8), windows(folder, batch=5)), expected))
 
 
 def test_no_clip_to_adapt_on_is_the_users_mistake(folder: Path) -> None:
