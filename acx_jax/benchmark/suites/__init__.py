@@ -5,8 +5,9 @@
     run(options: argparse.Namespace) -> Outcome          measures (acx_jax/benchmark/outcome.py)
     SPLIT_CPU = True                                     optional: on a CPU, a device a core, as the stages have it
 
-`options` has, besides the suite's own, `peer` ("torch" or None) and `repeats`. A suite imports jax, flax, optax, numpy and, for
-the peer and only then, PyTorch, so that it runs on a bare GPU image. It raises UsageError for options that make no sense.
+`options` has, besides the suite's own, `peer` ("torch" or None) and `repeats`. The suites embed, adapt and episodes import jax, flax,
+optax, numpy and, for the peer and only then, PyTorch, so that they run on a bare GPU image; prepare and feed need what the data side
+needs. A suite raises UsageError for options that make no sense.
 """
 import importlib
 import pkgutil
