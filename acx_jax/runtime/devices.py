@@ -81,8 +81,14 @@ def join(tree: Any) -> Any:
 def replicate(tree: Any) -> Any:
     """One copy a device, behind a new leading axis; placed as a mapped function leaves its results."""
     placed = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec(AXIS))
-    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (count(), *jnp.shape(x))), tree)
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(_strong(x), (count(), *jnp.shape(x))), tree)
     return jax.device_put(copies, placed)  # placed otherwise, a step would be compiled anew for its own results
+
+
+def _strong(x: Any) -> jax.Array:
+    """Of the same type, but not weakly so, as `jnp.ones(n) * 1.0` may be: a step's results are not, and it would be compiled anew for them."""
+    x = jnp.asarray(x)
+    return jax.lax.convert_element_type(x, x.dtype)
 
 
 def first(tree: Any) -> Any:
