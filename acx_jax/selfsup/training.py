@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from acx_jax.contracts import Clips
-from acx_jax.selfsup import motion, views
+from acx_jax.selfsup import measures, motion, views
 from acx_jax.selfsup.memory import Queue, push
 from acx_jax.selfsup.objectives import UNSET
 from acx_jax.selfsup.schemes import ANCHOR, BROKEN, NEGATIVE, POSITIVE, Embedded, Scheme
@@ -55,7 +55,7 @@ def make_step(project: Project, optimiser: optax.GradientTransformation, scheme:
         statistics, vectors = jax.lax.scan(lambda carry, x: encode(params, carry, x)[::-1], state.statistics, trained)
         embedded = Embedded(dict(zip(scheme.trained, vectors, strict=True)), keys, clips.has_negative, clips.video)
         loss, (constant, metrics) = scheme.loss(embedded, state.queue, state.constant, axis)
-        return loss, (statistics, constant, metrics)
+        return loss, (statistics, constant, metrics | _spread(embedded, axis))
 
     def step(state: AdaptState, clips: Clips, key: jax.Array) -> tuple[AdaptState, dict[str, jax.Array]]:
         drawn = _draw_views(jax.random.fold_in(key, state.step), clips, scheme, options=options, axis=axis)
@@ -73,6 +73,13 @@ def make_step(project: Project, optimiser: optax.GradientTransformation, scheme:
                           state.step + 1), metrics
 
     return step
+
+
+def _spread(embedded: Embedded, axis: str) -> dict[str, jax.Array]:
+    """Alignment of the anchors and their keys, and uniformity of the anchors of all devices."""
+    anchors = jax.lax.stop_gradient(embedded.trained[ANCHOR])
+    everywhere = jax.lax.all_gather(anchors, axis, tiled=True)
+    return {"alignment": measures.alignment(anchors, embedded.keys), "uniformity": measures.uniformity(everywhere)}
 
 
 _KINDS = (ANCHOR, POSITIVE, NEGATIVE, BROKEN)  # a kind's place here is part of its views' keys
