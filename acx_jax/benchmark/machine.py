@@ -6,12 +6,8 @@ import platform
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from acx_jax.benchmark.timing import call
-
-SIZES = {"cpu": 2048}  # of the square matrices; elsewhere:
-LARGE = 8192
+from acx_jax.runtime.peak import matrix_rate
 
 
 def describe() -> dict[str, Any]:
@@ -22,16 +18,6 @@ def describe() -> dict[str, Any]:
 
 
 def matrix_rates(repeats: int = 25) -> dict[str, float]:
-    """GFLOP/s of one large square product by number format, the best of `repeats`; bfloat16 on accelerators only.
-
-    Products are at JAX's default precision, as the encoders' are: on an NVIDIA card float32 means TF32 then.
-    """
+    """`matrix_rate` by number format, of all devices; bfloat16 on accelerators only."""
     dtypes = ["float32"] if jax.default_backend() == "cpu" else ["float32", "bfloat16"]
-    return {dtype: _rate(SIZES.get(jax.default_backend(), LARGE), dtype, repeats) for dtype in dtypes}
-
-
-def _rate(size: int, dtype: str, repeats: int) -> float:
-    product = jax.jit(jnp.matmul)
-    a = jax.random.normal(jax.random.key(0), (size, size), jnp.float32).astype(dtype)
-    call(lambda: product(a, a))
-    return 2 * size**3 / min(call(lambda: product(a, a)) for _ in range(repeats)) / 1e9
+    return {dtype: matrix_rate(dtype, repeats=repeats) for dtype in dtypes}

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +14,8 @@ from flax import traverse_util
 from acx_jax.benchmark.outcome import OURS, Outcome, Row
 from acx_jax.benchmark.timing import Program, call, interleave
 from acx_jax.errors import UsageError
-from acx_jax.models.conv import Conv3D
 from acx_jax.models.encoders import ENCODERS, EncoderSpec, check_clip_shape, folded, init_variables
+from acx_jax.models.operations import forward_flops
 
 SUMMARY = "Forward pass of the encoders over a batch of clips, evaluation mode, the same random weights in all programs."
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -129,16 +126,4 @@ def torch_programs(name: str, variables: Any, clips: np.ndarray, dtype: str) -> 
 
 def flops(spec: EncoderSpec, shape: tuple[int, ...]) -> float:
     """Two for every multiplication of a forward pass over clips [B, T, H, W, 3] that its convolutions ask for, padding included."""
-    total = 0
-
-    def counting(method: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        nonlocal total
-        y = method(*args, **kwargs)
-        if isinstance(context.module, Conv3D) and context.method_name == "__call__":
-            total += 2 * y.size * math.prod(context.module.kernel) * args[0].shape[-1]
-        return y
-
-    with nn.intercept_methods(counting):
-        clips = jax.ShapeDtypeStruct(shape, jnp.float32)
-        jax.eval_shape(partial(spec.build().init, train=False), jax.random.key(0), clips)
-    return float(total)
+    return sum(forward_flops(spec, shape).values())
