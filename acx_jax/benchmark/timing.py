@@ -48,13 +48,19 @@ def wait(result: Any) -> None:
     jax.block_until_ready([leaf for leaf in jax.tree.leaves(result) if isinstance(leaf, jax.Array)])
 
 
-def interleave(programs: Mapping[str, Program], *, repeats: int, first: Mapping[str, float] | None = None) -> dict[str, Timing]:
-    """Calls every program once, or takes `first`, then once more to warm up, then all of them in turns `repeats` times."""
+def interleave(programs: Mapping[str, Program], *, repeats: int, first: Mapping[str, float] | None = None, settle: bool = False) -> dict[str, Timing]:
+    """Calls every program once, or takes `first`, then once more to warm up, then all of them in turns `repeats` times.
+
+    With `settle` each measured call follows an unmeasured one of the same program: what counts is then a call among others of its kind, as
+    in training, and not the first after another program, which has to get the memory back that this other one took.
+    """
     started = {name: (first or {}).get(name) or call(program) for name, program in programs.items()}
     for program in programs.values():
         call(program)
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(repeats):
         for name in list(programs)[:: 1 if turn % 2 == 0 else -1]:
+            if settle:
+                call(programs[name])
             seconds[name].append(call(programs[name]))
     return {name: Timing(started[name], tuple(values)) for name, values in seconds.items()}

@@ -1,22 +1,20 @@
 """3-D convolution over [B, T, H, W, C] arrays, in the layout that the compiler runs fastest.
 
-On GPU and TPU this is `lax.conv_general_dilated` as it stands. On the CPU XLA's 3-D convolution and its filter
-gradient are slow: the forward program there is that of `conv_cpu`, and for gradients the taps of the kernel are stacked in
-the channels: the time taps, which leaves a 2-D convolution over frames, or all of them, which leaves one matrix product
-("im2col", Chellapilla et al. 2006). Which program runs is chosen when it is lowered, so an exported program holds the right
-one for its platform.
+On GPU and TPU this is `lax.conv_general_dilated` as it stands. On the CPU XLA's 3-D convolution and its gradients are slow: the programs
+there are those of `conv_cpu` and `conv_cpu_gradients`. Which program runs is chosen when it is lowered, so an exported program holds the
+right one for its platform.
 """
 import math
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from acx_jax.models import conv_cpu
-from acx_jax.models.conv_cpu import ONES, SMALL_FRAME, Padding, Size, output_size, pad, stack_taps, views
+from acx_jax.models import conv_cpu, conv_cpu_gradients
+from acx_jax.models.conv_cpu import ONES, Padding, Size, output_size
 
 Array = jax.Array
 
@@ -82,60 +80,9 @@ def _direct_gradients(x: Array, kernel: Array, dy: Array, strides: Size, padding
     return jax.vjp(partial(_direct, strides=strides, padding=padding), x, kernel)[1](dy)
 
 
-class _Folding(NamedTuple):
-    """Which taps are stacked in the channels, and which are left to a 2-D convolution (none if both are 1)."""
-
-    window: Size
-    strides: Size
-    rest: Size
-    rest_strides: Size
-
-
-def _choose(window: Size, strides: Size, output: Size) -> _Folding:
-    frame_taps, frame_positions = window[1] * window[2], output[1] * output[2]
-    if frame_taps == 1 or frame_positions <= SMALL_FRAME:
-        return _Folding(window, strides, ONES, ONES)
-    return _Folding((window[0], 1, 1), (strides[0], 1, 1), (1, *window[1:]), (1, *strides[1:]))
-
-
-def _columns(x: Array, window: Size, strides: Size, padding: Padding) -> Array:
-    """[B, T', H', W', taps * C]: the padded clip with the taps of `window` stacked in its channels, as (h, w, t, C)."""
-    return stack_taps(pad(x, padding), window, strides)
-
-
-def _folded(x: Array, kernel: Array, strides: Size, padding: Padding) -> Array:
-    window, cout = kernel.shape[:3], kernel.shape[4]
-    folding = _choose(window, strides, output_size(x.shape[1:4], window, strides, padding))
-    columns = _columns(x, folding.window, folding.strides, padding)
-    kernel = kernel.transpose(1, 2, 0, 3, 4)
-    if folding.rest == ONES:
-        return columns @ kernel.reshape(-1, cout)
-    kernel = kernel.reshape(*window[1:], -1, cout)
-    frames = columns.reshape(-1, *columns.shape[2:])
-    y = lax.conv_general_dilated(frames, kernel, strides[1:], "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return y.reshape(*columns.shape[:2], *y.shape[1:])
-
-
 def _folded_gradients(x: Array, kernel: Array, dy: Array, strides: Size, padding: Padding) -> tuple[Array, Array]:
-    return _input_gradient(x, kernel, dy, strides, padding), _kernel_gradient(x, kernel.shape, dy, strides, padding)
-
-
-def _input_gradient(x: Array, kernel: Array, dy: Array, strides: Size, padding: Padding) -> Array:
-    """`dy` convolved with the kernel turned round; with strides, what the folded convolution's transpose makes of it."""
-    if strides != ONES:
-        return jax.linear_transpose(lambda x: _folded(x, kernel, strides, padding), x)(dy)[0]
-    around = tuple((k - 1 - lo, k - 1 - hi) for k, (lo, hi) in zip(kernel.shape[:3], padding, strict=True))
-    return conv_cpu.convolve(dy, kernel[::-1, ::-1, ::-1].swapaxes(3, 4), ONES, around)
-
-
-def _kernel_gradient(x: Array, shape: tuple[int, ...], dy: Array, strides: Size, padding: Padding) -> Array:
-    """One matrix product over all output positions for each tap that is not stacked."""
-    kt, kh, kw, cin, cout = shape
-    folding = _choose(shape[:3], strides, dy.shape[1:4])
-    seen = views(_columns(x, folding.window, folding.strides, padding), folding.rest, folding.rest_strides)
-    # Flat operands: XLA's CPU products that contract several axes run at half the speed.
-    gradients = jnp.stack([view.reshape(-1, view.shape[-1]).T @ dy.reshape(-1, cout) for view in seen])
-    return gradients.reshape(kh, kw, kt, cin, cout).transpose(2, 0, 1, 3, 4)
+    return (conv_cpu_gradients.input_gradient(x, kernel, dy, strides, padding),
+            conv_cpu_gradients.kernel_gradient(x, kernel.shape, dy, strides, padding))
 
 
 class Conv3D(nn.Module):

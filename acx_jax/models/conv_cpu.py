@@ -134,29 +134,38 @@ def winograd_pays(x: Array, cout: int, positions: int) -> bool:
 
 def in_groups(function: Callable[[Array], Array], x: Array, cout: int) -> Array:
     """`function` of clips, in as few equal groups as keep the transforms of Winograd within WINOGRAD_VALUES."""
-    clips = x.shape[0]
-    wanted = -(-4 * x.size // x.shape[4] * (x.shape[4] + cout) // WINOGRAD_VALUES)
-    groups = next((n for n in range(wanted, clips) if clips % n == 0), clips)
+    groups = groups_of(x, cout)
     if groups == 1:
         return function(x)
     y = lax.map(function, x.reshape(groups, -1, *x.shape[1:]))
-    return y.reshape(clips, *y.shape[2:])
+    return y.reshape(x.shape[0], *y.shape[2:])
+
+
+def groups_of(x: Array, cout: int) -> int:
+    """How many groups of clips `in_groups` makes."""
+    clips = x.shape[0]
+    wanted = -(-4 * x.size // x.shape[4] * (x.shape[4] + cout) // WINOGRAD_VALUES)
+    return next((n for n in range(wanted, clips) if clips % n == 0), clips)
 
 
 def winograd(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Taps (kt, 3, 3) without a stride in space: four outputs from a tile of 4x4 inputs, and time among each of the 16."""
     size = output_size(x.shape[1:4], kernel.shape[:3], (stride, 1, 1), padding)
-    tiles = [-(-n // 2) for n in size[1:]]
-    even = [(lo, 2 * n + 2 - m - lo) for (lo, _), n, m in zip(padding[1:], tiles, x.shape[2:4], strict=True)]
-    x = pad(x, (NONE, *even))
-    rows = lax.optimization_barrier(_input_transform(x, 2, tiles[0]))
-    inputs = lax.optimization_barrier([one for row in rows for one in _input_transform(row, 3, tiles[1])])
+    inputs, tiles = winograd_inputs(x, size[1:], padding)
     kernels = [one for row in _kernel_transform(kernel, 1) for one in _kernel_transform(row, 1)]
     products = [over_time(one, taps, stride, padding[0]) for one, taps in zip(inputs, kernels, strict=True)]
     columns = [_output_transform(products[4 * i:4 * i + 4]) for i in range(4)]
     (y00, y10), (y01, y11) = (_output_transform([column[i] for column in columns]) for i in range(2))
     y = jnp.stack([jnp.stack([y00, y01], 4), jnp.stack([y10, y11], 4)], 3)  # [B, T', tiles, 2, tiles, 2, Cout]
     return y.reshape(*y.shape[:2], 2 * tiles[0], 2 * tiles[1], y.shape[-1])[:, :, :size[1], :size[2]]
+
+
+def winograd_inputs(x: Array, size: tuple[int, int], padding: Padding) -> tuple[list[Array], tuple[int, int]]:
+    """The 16 elements [B, T, *tiles, Cin] of the tiles' transformed 4x4 inputs, and how many tiles a frame of outputs of `size` has."""
+    tiles = tuple(-(-n // 2) for n in size)
+    even = [(lo, 2 * n + 2 - m - lo) for (lo, _), n, m in zip(padding[1:], tiles, x.shape[2:4], strict=True)]
+    rows = lax.optimization_barrier(_input_transform(pad(x, (NONE, *even)), 2, tiles[0]))
+    return lax.optimization_barrier([one for row in rows for one in _input_transform(row, 3, tiles[1])]), tiles
 
 
 def _input_transform(x: Array, axis: int, tiles: int) -> list[Array]:

@@ -85,6 +85,12 @@ def test_programs_are_called_in_turns() -> None:
     assert all(len(timing.seconds) == 2 and timing.low <= timing.median <= timing.high for timing in timings.values())
 
 
+def test_a_measured_call_can_follow_one_of_its_own() -> None:
+    calls = []
+    timings = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, repeats=2, settle=True)
+    assert "".join(calls) == "ab" + "ab" + "aabb" + "bbaa" and all(len(timing.seconds) == 2 for timing in timings.values())
+
+
 def test_rows_are_compared_within_their_case() -> None:
     rows = [Row("a", OURS, Timing(1.0, (0.1, 0.3, 0.2)), 4, 2e9), Row("a", "peer", Timing(0.0, (0.3,)), 4, error=1e-6),
             Row("b", "peer", Timing(0.0, (0.3,)), 4)]

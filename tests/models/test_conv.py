@@ -137,7 +137,8 @@ def test_winograds_filtering_is_the_convolution(monkeypatch, frames, window, pad
     x, kernel = normal(0, 4, frames, 9, 10, 48), normal(1, *window, 48, 50)
     assert conv_cpu.winograd_pays(x, 50, 90)
     dy = normal(2, *reference(x, kernel, (1, 1, 1), padding).shape)
-    (y, pull), expected = (jax.vjp(lambda x: f(x, kernel, (1, 1, 1), padding), x) for f in (jax.jit(conv3d, static_argnums=(2, 3)), reference))
+    (y, pull), expected = (jax.vjp(lambda x, k: f(x, k, (1, 1, 1), padding), x, kernel)
+                           for f in (jax.jit(conv3d, static_argnums=(2, 3)), reference))
     for ours, theirs in zip((y, *pull(dy)), (expected[0], *expected[1](dy)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max())
 
@@ -150,6 +151,24 @@ def test_short_clips_leave_out_taps_that_see_padding_alone(frames, stride, paddi
 
 
 @pytest.mark.parametrize("channels", [3, 40])
-def test_strides_in_space_at_many_channels_and_few(channels) -> None:
-    x, kernel, strides, padding = normal(0, 2, 3, 18, 19, channels), normal(1, 2, 3, 5, channels, 4), (2, 2, 2), ((0, 1), (3, 3), (2, 1))
-    np.testing.assert_allclose(conv3d(x, kernel, strides, padding), reference(x, kernel, strides, padding), atol=1e-4)
+@pytest.mark.parametrize("window", [(2, 3, 5), (3, 1, 1), (2, 2, 2)])
+def test_strides_in_space_at_many_channels_and_few(channels, window) -> None:
+    x, kernel, strides, padding = normal(0, 2, 3, 18, 19, channels), normal(1, *window, channels, 4), (2, 2, 3), ((0, 1), (3, 3), (2, 1))
+    same_with_gradients(x, kernel, strides, padding)
+
+
+@pytest.mark.parametrize("padding", [((1, 1), (0, 0), (0, 0)), ((0, 0), (0, 0), (0, 0)), ((2, 0), (0, 0), (0, 0)), ((1, 1), (1, 0), (0, 2))])
+def test_gradient_of_taps_in_time_with_fewer_outputs_than_inputs(padding) -> None:
+    same_with_gradients(normal(0, 2, 5, 6, 7, 9), normal(1, 3, 1, 1, 9, 4), (1, 1, 1), padding)
+
+
+def test_winograds_gradient_with_a_stride_in_time(monkeypatch) -> None:
+    monkeypatch.setattr(conv_cpu, "WINOGRAD_POSITIONS", 1)
+    same_with_gradients(normal(0, 2, 5, 7, 10, 48), normal(1, 3, 3, 3, 48, 50), (2, 1, 1), ((1, 0), (1, 1), (0, 1)))
+
+
+def same_with_gradients(x, kernel, strides, padding) -> None:
+    dy = normal(2, *reference(x, kernel, strides, padding).shape)
+    (y, pull), expected = (jax.vjp(lambda x, k: f(x, k, strides, padding), x, kernel) for f in (conv3d, reference))
+    for ours, theirs in zip((y, *pull(dy)), (expected[0], *expected[1](dy)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())

@@ -139,7 +139,7 @@ def _measure(name: str, clips: Clips, dtype: str, view: ViewOptions, options: ar
                 raise
             notes.append(f"{name} {dtype}: {program} could not run here: {type(error).__name__}: {str(error).strip().splitlines()[0]}")
             del programs[program]
-    timings = interleave(programs, repeats=options.repeats, first=first)
+    timings = interleave(programs, repeats=options.repeats, first=first, settle=True)
     work = FORWARD_PASSES * flops(ENCODERS[name], shape)
     rows = [Row(f"{name} {dtype}", program, timing, options.batch, work, dtype) for program, timing in timings.items()]
     return rows, notes + [_projected(row) for row in rows]
