@@ -94,7 +94,7 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
          f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.source.freeze= trains all"),
         (config.source.steps == 0 or data.builder != "features",
          "config.source.steps trains an encoder, and config.data.builder='features' has no videos: leave one of them out"),
-        (config.adapt.warp == "sample" or encoder.crop <= 256,
+        (config.adapt.warp != "batch" or encoder.crop <= 256,
          f"config.adapt.warp is 'batch', the published warp, which takes config.encoder.crop up to 256, not {encoder.crop}"),
         (config.adapt.motion_broken == "none" or config.adapt.objective == "dsm",
          f"config.adapt.motion_broken is {config.adapt.motion_broken!r}, which only config.adapt.objective='dsm' takes, not "

@@ -119,9 +119,15 @@ SCHEMA: dict[str, Setting] = {
     "adapt.exclude_own": Setting(True, *_EITHER, "keys of a sample's own video are no negatives; published: False"),
     "adapt.queue_start": Setting("empty", *_one_of("empty", "uniform"), "the queue at first; uniform random entries are the published one"),
     "adapt.margin": Setting(0.5, *_between(0, 10), "of triplet"),
-    "adapt.crop": Setting("random", *_one_of("random", "squeeze"), "a random square of the frame, or published: all of it squeezed"),
+    "adapt.crop": Setting("random", *_one_of("random", "resized", "squeeze"), "a random square of the frame, a rectangle of a fifth to "
+                          "all of a square's area resized, or published: all of the frame squeezed"),
+    "adapt.flip": Setting(0.0, *_between(0, 1), "probability that a view's left and right are exchanged"),
+    "adapt.blur": Setting(0.0, *_between(0, 1), "probability of a Gaussian blur, of 0.1 to 2 pixels, of a view"),
+    "adapt.grey": Setting(0.0, *_between(0, 1), "probability that a view is grey"),
+    "adapt.temporal_jitter": Setting(0.0, *_between(0, 0.9), "share by which a view plays slower than its clip, at most"),
     "adapt.jitter": Setting("all", *_one_of("all", "last"), "changes of colour that show: all four, or published: the last drawn"),
-    "adapt.warp": Setting("sample", *_one_of("sample", "batch"), "local warps of each sample, or published: one for a batch, axes swapped"),
+    "adapt.warp": Setting("sample", *_one_of("sample", "thin_plate", "batch"), "the anchor's: local warps of each sample, a thin plate "
+                          "bent as a whole, or published: local ones drawn for a batch, axes swapped"),
     "adapt.temperature": Setting(0.07, *_positive(), "of the contrastive loss"),
     "adapt.queue": Setting(1024, *_between(0), "negative keys remembered from earlier steps"),
     "adapt.key_momentum": Setting(0.999, *_between(0, 1), "share of the key encoder kept at each step"),

@@ -1,4 +1,4 @@
-"""Colour views: brightness, contrast, saturation and hue of a whole clip, in random order."""
+"""Colour views: brightness, contrast, saturation and hue of a whole clip, in random order; grey and blur."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
+SIGMAS = (0.1, 2.0)
 
 
 def jitter(key: jax.Array, clip: jax.Array, *, with_hue: bool = True) -> jax.Array:
@@ -61,3 +62,25 @@ def hue(clip: jax.Array, turn: jax.Array) -> jax.Array:
     import dm_pix  # here, so that a benchmark of other views needs no more than jax
 
     return dm_pix.adjust_hue(clip, turn)
+
+
+def grey(key: jax.Array, clip: jax.Array, *, probability: float) -> jax.Array:
+    """The clip without its colours, with that probability. float [T, H, W, 3] -> the same."""
+    import dm_pix  # as in `hue`
+
+    return jnp.where(jax.random.bernoulli(key, probability), dm_pix.rgb_to_grayscale(clip, keep_dims=True), clip)
+
+
+def blur(key: jax.Array, clip: jax.Array, *, probability: float) -> jax.Array:
+    """A Gaussian blur with that probability, its deviation uniform in SIGMAS pixels (Chen et al., 2020, appendix A).
+
+    The kernel is about a tenth of the side wide; beyond an edge its pixels go on. float [T, S, S, 3] -> the same.
+    """
+    import dm_pix  # as in `hue`
+
+    which_key, sigma_key = jax.random.split(key)
+    radius = max(clip.shape[1] // 20, 1)
+    wide = jnp.pad(clip, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="edge")
+    sigma = jax.random.uniform(sigma_key, (), minval=SIGMAS[0], maxval=SIGMAS[1])
+    blurred = dm_pix.gaussian_blur(wide, sigma, 2 * radius + 1, padding="VALID")
+    return jnp.where(jax.random.bernoulli(which_key, probability), jnp.clip(blurred, 0, 1), clip)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 CENTRES = (60 / 224, 140 / 224)  # published ranges of the local warp, as shares of the side
 SHIFTS = (10 / 224, 20 / 224)
 MOST_WARPS = 3
 LARGEST_SWAPPED = 256  # pixels: beyond, the whole numbers of `swapped_bend` do not fit
+CONTROLS = 4  # control points of the thin plate along each side
+LARGEST_DISPLACEMENT = 0.05  # of a control point, as a share of the side
+AREAS = (0.2, 1.0)  # of the resized crop, as shares of the frame
+ASPECTS = (3 / 4, 4 / 3)
+ATTEMPTS = 10
 
 
 class Grid(NamedTuple):
@@ -30,6 +37,27 @@ def crop(key: jax.Array, grid: Grid, *, of: int) -> Grid:
     """Moves the output's square uniformly at random within a frame of `of` x `of`."""
     shift = jax.random.randint(key, (2,), 0, of - grid.rows.shape[0] + 1)
     return Grid(grid.rows + shift[0], grid.columns + shift[1])
+
+
+def resized_crop(key: jax.Array, grid: Grid, *, of: int) -> Grid:
+    """A rectangle at a random place of the frame of `of` x `of`, its area uniform in AREAS, the logarithm of width / height in ASPECTS.
+
+    As torchvision's: the first of ATTEMPTS draws, rounded to whole pixels, that fits into the frame, and without one the whole frame.
+    """
+    area_key, aspect_key, place_key = jax.random.split(key, 3)
+    area = of**2 * jax.random.uniform(area_key, (ATTEMPTS,), minval=AREAS[0], maxval=AREAS[1])
+    aspect = jnp.exp(jax.random.uniform(aspect_key, (ATTEMPTS,), minval=np.log(ASPECTS[0]), maxval=np.log(ASPECTS[1])))
+    drawn = jnp.round(jnp.sqrt(area[:, None] * jnp.stack([1 / aspect, aspect], -1))).astype(int)
+    fits = jnp.all((drawn > 0) & (drawn <= of), axis=-1)
+    sides = jnp.where(jnp.any(fits), drawn[jnp.argmax(fits)], of)
+    first = jax.random.randint(place_key, (2,), 0, of - sides + 1)
+    return Grid(*((line + 0.5) * (side / len(line)) - 0.5 + start for line, side, start in zip(grid, sides, first)))
+
+
+def flip(key: jax.Array, grid: Grid, *, probability: float) -> Grid:
+    """Left and right of the output exchanged with that probability, before anything is read, which costs less than of the picture."""
+    turned = jax.random.bernoulli(key, probability)
+    return Grid(*(jnp.where(turned, line[:, ::-1], line) for line in grid))
 
 
 def squeeze(grid: Grid, *, of: int) -> Grid:
@@ -76,6 +104,42 @@ def bend(grid: Grid, centre: jax.Array, shift: jax.Array) -> Grid:
     reach = jnp.where(near, 0.5 / (3 * ratio**2 + 1), 0.0)
     inside = grid.rows.shape[0] - 1.0
     return Grid(jnp.clip(grid.rows - reach * shift[0], 0, inside), jnp.clip(grid.columns - reach * shift[1], 0, inside))
+
+
+def thin_plate(key: jax.Array, grid: Grid) -> Grid:
+    """A smooth warp of the whole picture: `spline` with uniform displacements up to LARGEST_DISPLACEMENT of the side; stays inside."""
+    side = grid.rows.shape[0]
+    most = LARGEST_DISPLACEMENT * side
+    moves = jax.random.uniform(key, (CONTROLS**2, 2), minval=-most, maxval=most)
+    return Grid(*(jnp.clip(line, 0, side - 1.0) for line in spline(grid, moves)))
+
+
+def spline(grid: Grid, moves: jax.Array) -> Grid:
+    """Adds the thin-plate spline through the control points' moves (Bookstein, 1989), which is linear in them.
+
+    grid: that of `identity`, moved at most. moves: float [CONTROLS^2, 2], rows and columns in pixels, of the points of an even lattice
+    from corner to corner of the output, row by row.
+    """
+    side = grid.rows.shape[0]
+    rows, columns = jnp.matmul(_thin_plates(side), moves, precision="highest").T.reshape(2, side, side)
+    return Grid(grid.rows + rows, grid.columns + columns)
+
+
+@lru_cache(maxsize=4)
+def _thin_plates(side: int) -> np.ndarray:
+    """What each control point's unit move does to each pixel: float32 [side^2, CONTROLS^2]."""
+    def lattice(count: int) -> np.ndarray:
+        return np.stack(np.meshgrid(*[np.linspace(0, 1, count)] * 2, indexing="ij"), -1).reshape(-1, 2)
+
+    def terms(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        squared = np.sum((places[:, None] - controls) ** 2, axis=-1)
+        return squared * np.log(np.where(squared > 0, squared, 1)), np.column_stack([np.ones(len(places)), places])
+
+    controls = lattice(CONTROLS)
+    bends, plane = terms(controls)
+    system = np.block([[bends, plane], [plane.T, np.zeros((3, 3))]])
+    values = np.hstack(terms(lattice(side)))
+    return np.linalg.solve(system, values.T)[:len(controls)].T.astype(np.float32)  # the system is symmetric
 
 
 def swapped_warps(key: jax.Array, grid: Grid) -> Grid:

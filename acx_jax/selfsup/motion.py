@@ -1,4 +1,4 @@
-"""Motion-broken versions of a clip: the scene stays, the order of its frames does not (arXiv 2112.06320, section 3.2)."""
+"""Motion-broken versions of a clip: the scene stays, the order of its frames does not (arXiv 2112.06320, section 3.2); its speed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def insertion(key: jax.Array, clip: jax.Array, other: jax.Array) -> jax.Array:
     first = jax.random.randint(place_key, (), 0, frames - length + 1)
     at = jnp.arange(frames).reshape(-1, *(1,) * (clip.ndim - 1))
     return jnp.where((at >= first) & (at < first + length), other, clip)
+
+
+def slower(key: jax.Array, clip: jax.Array, *, most: float) -> jax.Array:
+    """Frames of the clip played slower by a uniform share up to `most`, in [0, 1), from a uniform moment at which they last. [T, ...].
+
+    Each frame is the nearest one in time, so the order stays and some come twice.
+    """
+    speed_key, start_key = jax.random.split(key)
+    last = len(clip) - 1
+    speed = 1 - jax.random.uniform(speed_key, (), maxval=most)
+    start = jax.random.uniform(start_key, ()) * last * (1 - speed)
+    return clip[jnp.clip(jnp.round(start + speed * jnp.arange(len(clip))).astype(int), 0, last)]
 
 
 BREAKS = {"shuffle": shuffle, "reverse": reverse, "insertion": insertion}

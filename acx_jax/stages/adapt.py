@@ -73,7 +73,7 @@ def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.
     """The steps that `state` has not done yet."""
     config, adapt = job.config, job.config.adapt
     feed = clips_feed(job.workdir / "prepare", clips, length=config.data.clip_frames, batch=adapt.batch, steps=adapt.steps,
-                      seed=config.seed, negative=adapt.negative, square=adapt.crop, start_step=int(state.step))
+                      seed=config.seed, negative=adapt.negative, square="squeeze" if adapt.crop == "squeeze" else "random", start_step=int(state.step))
     state = devices.replicate(state)
     key = randomness.stream(config.seed, "adapt")
     _say_start(job, clips)
@@ -105,7 +105,8 @@ def _program(config: ConfigDict, *, batches_of_an_epoch: int) -> tuple[Any, trai
     project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm,
                                          frozen=frozen)
     state = training.initial_state(params, variables["batch_stats"], optimiser, _queue(config))
-    options = ViewOptions(config.encoder.crop, adapt.crop, adapt.jitter, adapt.warp)
+    options = ViewOptions(config.encoder.crop, adapt.crop, adapt.jitter, adapt.warp, flip=adapt.flip, blur=adapt.blur, grey=adapt.grey,
+                          temporal_jitter=adapt.temporal_jitter)
     step = training.make_step(project, optimiser, _scheme(adapt, batches_of_an_epoch), options=options,
                               key_momentum=adapt.key_momentum, axis=devices.AXIS, remat=adapt.remat)
     return devices.map_over_devices(step, in_axes=(0, 0, None), donate=(0,)), state

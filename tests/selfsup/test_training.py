@@ -191,3 +191,10 @@ def real() -> tuple[Any, training.AdaptState]:
     state = training.initial_state({"encoder": variables["params"], "head": head}, variables["batch_stats"], optimiser,
                                    empty_queue(QUEUE, DIMENSION))
     return devices.map_over_devices(step, in_axes=(0, 0, None)), state
+
+
+def test_a_step_compiles_with_every_view_switched_on():
+    views = ViewOptions(SIZE, "resized", "all", "thin_plate", flip=0.5, blur=0.5, grey=0.2, temporal_jitter=0.5)
+    step = training.make_step(toy_project(devices.AXIS), optax.sgd(0.1, 0.9), DSM, options=views, key_momentum=MOMENTUM, axis=devices.AXIS)
+    states, losses = run(devices.map_over_devices(step, in_axes=(0, 0, None)), toy()[1], [batch_of(0)])
+    assert np.isfinite(losses).all() and states[-1].step == 1
