@@ -99,6 +99,8 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
         (config.adapt.motion_broken == "none" or config.adapt.objective == "dsm",
          f"config.adapt.motion_broken is {config.adapt.motion_broken!r}, which only config.adapt.objective='dsm' takes, not "
          f"{config.adapt.objective!r}"),
+        (config.adapt.objective != "vicreg" or config.adapt.batch >= 2,
+         "config.adapt.batch is 1, and config.adapt.objective='vicreg' compares the clips of a batch: at least 2 are needed"),
         (not (config.meta.learn_rates and config.meta.method == "reptile"),
          "config.meta.learn_rates is True, which config.meta.method='reptile' cannot do: it does not look through the inner steps"),
         (config.meta.method != "anil" or config.meta.learner in ("mcp", "two_layer"),

@@ -110,8 +110,8 @@ SCHEMA: dict[str, Setting] = {
     "adapt.decay_norms": Setting(False, *_EITHER, "weight decay of norms and biases too (published)"),
     "adapt.momentum": Setting(0.9, *_between(0, 0.9999), "of SGD"),
     "adapt.weight_decay": Setting(1e-4, *_between(0, 1), "of the weights that are trained; see adapt.decay_norms"),
-    "adapt.objective": Setting("dsm", *_one_of("dsm", "moco", "triplet"), "dsm: a bent anchor against another moment of its own video and "
-                               "the queue; moco: the queue alone; triplet: no queue"),
+    "adapt.objective": Setting("dsm", *_one_of("dsm", "moco", "triplet", "vicreg"), "dsm: a bent anchor against another moment of its own video and "
+                               "the queue; moco: the queue alone; triplet: no queue; vicreg: no negatives at all"),
     "adapt.motion_broken": Setting("none", *_one_of("none", "shuffle", "reverse", "insertion", "any"), "dsm: a negative of the anchor's own "
                                    "frames in a wrong order; none (published) leaves it out"),
     "adapt.negative": Setting("apart", *_one_of("apart", "wrapping"), "the other moment: no shared frame, or published: wraps round, may share"),
@@ -133,6 +133,7 @@ SCHEMA: dict[str, Setting] = {
     "adapt.key_momentum": Setting(0.999, *_between(0, 1), "share of the key encoder kept at each step"),
     "adapt.projection": Setting(128, *_between(2), "dimensions of the contrastive space"),
     "adapt.train_norm": Setting(True, *_EITHER, "batch statistics in training; False keeps the pretrained ones"),
+    "adapt.shared_norm": Setting(True, *_EITHER, "batch statistics are those of all devices; False: each device normalises by its own clips"),
     "adapt.freeze": Setting("", *_ANY, "last stage of the encoder that keeps its weights, such as Mixed_4f; empty trains all"),
     "adapt.checkpoint_every": Setting(10, *_between(1), "steps between checkpoints"),
     "embed.batch": Setting(8, *_between(1), "clips encoded at once, over all devices"),

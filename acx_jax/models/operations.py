@@ -32,9 +32,9 @@ def forward_flops(spec: EncoderSpec, shape: tuple[int, ...]) -> dict[str, float]
     return {name: float(count) for name, count in counts.items()}
 
 
-def training_flops(spec: EncoderSpec, shape: tuple[int, ...], *, trained: int, frozen: str | None) -> float:
-    """Those of a step of the adaptation over a batch of `shape`: `trained` views with both gradients of what is not frozen, and the
-    positive forward alone. What `remat` computes anew does not count."""
+def training_flops(spec: EncoderSpec, shape: tuple[int, ...], *, trained: int, frozen: str | None, forward: int = 1) -> float:
+    """Those of a step of the adaptation over a batch of `shape`: `trained` views with both gradients of what is not frozen, and `forward`
+    others, such as the positive, without. What `remat` computes anew does not count."""
     passes = forward_flops(spec, shape)
     moves = trainable(spec, dict.fromkeys(passes, 0), frozen)
-    return sum(count * (trained + 1 + 2 * trained * moves[name]) for name, count in passes.items())
+    return sum(count * (trained + forward + 2 * trained * moves[name]) for name, count in passes.items())

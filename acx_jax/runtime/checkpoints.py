@@ -37,6 +37,10 @@ class Checkpoints:
         restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
         return jax.tree.map(lambda x, empty: x if empty.size else empty, restored, like)
 
+    def due(self, step: int) -> bool:
+        """Whether `save` would save after this step by itself."""
+        return self._manager.should_save(step)
+
     def save(self, step: int, state: Callable[[], Any], *, now: bool = False) -> None:
         """Saves what `state()` gives after every `every`-th step, or `now`; at others it is not even called."""
         if self._manager.should_save(step) or (now and step not in self._manager.all_steps()):

@@ -40,6 +40,10 @@ class Pace:
         """Starts counting, from nothing; again after what is not to be counted."""
         self._began, self._waited = self._clock(), 0.0
 
+    def seconds(self) -> float | None:
+        """Since the last reading; None before `start`."""
+        return None if self._began is None else self._clock() - self._began
+
     def read(self, steps: int) -> Read | None:
         """`steps` done since the last reading and the time since; None before `start`, or where nothing was done."""
         if self._began is None or steps < 1:

@@ -1,4 +1,4 @@
-"""How the vectors of a batch lie on the sphere: measures to look at, which no gradient follows."""
+"""How the vectors of a batch lie on the sphere."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def uniformity(vectors: jax.Array) -> jax.Array:
     squares = jnp.maximum(2.0 - 2.0 * vectors @ vectors.T, 0.0)
     apart = jnp.where(jnp.eye(count, dtype=bool), -jnp.inf, -SHARPNESS * squares)
     return jax.nn.logsumexp(apart) - jnp.log(count * (count - 1.0))
+
+
+def to_unit(vectors: jax.Array) -> jax.Array:
+    """[B, D] -> [B, D] of norm 1; zero stays zero."""
+    # Bounded before the root: the gradient of a norm at zero is not a number.
+    squares = jnp.maximum(jnp.sum(vectors**2, axis=-1, keepdims=True), 1e-24)
+    return vectors / jnp.sqrt(squares)

@@ -69,3 +69,18 @@ def intra_inter_triplet(query: jax.Array, key: jax.Array, negative: jax.Array, h
     """`triplet` against another moment of the same video, plus against that of another: the negatives flipped along the batch."""
     return (triplet(query, key, negative, has_negative, margin=margin)
             + triplet(query, key, negative[::-1], has_negative[::-1], margin=margin))
+
+
+def vicreg(one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(invariance, variance, covariance), to be weighted and summed, of the vectors [N, D] of two views, N at least 2, not normalised.
+
+    mean (z - z')^2; mean over dimensions of max(0, 1 - sqrt(var + 1e-4)), the mean over the views; and the squares of the covariances between
+    dimensions over D, the sum over the views (Bardes et al., 2022, arXiv 2105.04906, eqs. 1 to 6, with the means that its weights are for).
+    """
+    views = jnp.stack([one, other])
+    centred = views - views.mean(axis=1, keepdims=True)
+    covariance = jnp.einsum("vnd,vne->vde", centred, centred) / (views.shape[1] - 1)
+    variances = jnp.diagonal(covariance, axis1=1, axis2=2)
+    outside = jnp.sum(covariance**2, axis=(1, 2)) - jnp.sum(variances**2, axis=1)
+    spread = jnp.maximum(0.0, 1.0 - jnp.sqrt(variances + 1e-4))
+    return jnp.mean((one - other) ** 2), jnp.mean(spread), jnp.sum(outside) / one.shape[1]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from acx_jax.models.context_perception import uniform_fan_in
 from acx_jax.models.encoders import EncoderSpec
+from acx_jax.selfsup.measures import to_unit
 from acx_jax.selfsup.training import Project
 
 
@@ -20,12 +21,15 @@ def init_head(key: jax.Array, *, inputs: int, outputs: int) -> dict[str, jax.Arr
     return {"kernel": init(kernel_key, (inputs, outputs)), "bias": init(bias_key, (outputs,))}
 
 
-def make_projection(spec: EncoderSpec, *, dtype: Any, axis: str | None, train_norm: bool, frozen: str | None) -> Project:
-    """project({"encoder", "head"}, statistics, clips in [0, 1]) -> (unit vectors [B, D] float32, new statistics).
+def make_projection(spec: EncoderSpec, *, dtype: Any, axis: str | None, train_norm: bool, frozen: str | None, shared_norm: bool = True,
+                    unit: bool = True) -> Project:
+    """project({"encoder", "head"}, statistics, clips in [0, 1]) -> (vectors [B, D] float32, new statistics).
 
-    frozen: the last stage of the encoder that is not trained, None for none. train_norm: normalise by the batch (over all devices of `axis`) and update the statistics; else use them as they are.
+    frozen: the last stage of the encoder that is not trained, None for none. train_norm: normalise by the batch and update the statistics; else
+    use them as they are. shared_norm: by the batch over all devices of `axis`; else each device by its part, and only the statistics that are
+    kept are the mean over devices. unit: the vectors have norm 1.
     """
-    encoder: nn.Module = spec.build(dtype, axis)
+    encoder: nn.Module = spec.build(dtype, axis if shared_norm else None)
     mean, std = jnp.asarray(spec.mean), jnp.asarray(spec.std)
 
     def project(params: Any, statistics: Any, clips: jax.Array) -> tuple[jax.Array, Any]:
@@ -33,12 +37,10 @@ def make_projection(spec: EncoderSpec, *, dtype: Any, axis: str | None, train_no
         inputs = (clips - mean) / std
         if train_norm:
             features, changed = encoder.apply(variables, inputs, train=True, frozen=frozen, mutable=["batch_stats"])
-            statistics = changed["batch_stats"]
+            statistics = changed["batch_stats"] if shared_norm or axis is None else jax.lax.pmean(changed["batch_stats"], axis)
         else:
             features = encoder.apply(variables, inputs, train=False, frozen=frozen)
         vectors = features @ params["head"]["kernel"] + params["head"]["bias"]
-        # Bounded before the root: the gradient of a norm at zero is not a number.
-        squares = jnp.maximum(jnp.sum(vectors**2, axis=-1, keepdims=True), 1e-24)
-        return vectors / jnp.sqrt(squares), statistics
+        return (to_unit(vectors) if unit else vectors), statistics
 
     return project

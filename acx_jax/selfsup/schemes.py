@@ -12,6 +12,7 @@ from acx_jax.selfsup import objectives
 from acx_jax.selfsup.memory import Queue
 
 ANCHOR, POSITIVE, NEGATIVE, BROKEN = "anchor", "positive", "negative", "broken"
+INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0  # weights of VICReg's parts, those of its paper
 Metrics = dict[str, jax.Array]
 
 
@@ -19,8 +20,8 @@ class Embedded(NamedTuple):
     """A batch after the encoders.
 
     Attributes:
-      trained: unit vectors [B, D] of the views that the trained encoder saw, by name.
-      keys: those of the positive by the key encoder, no way for gradients.
+      trained: vectors [B, D] of the views that the trained encoder saw, by name; of norm 1 where the scheme says `unit`.
+      keys: those of the positive by the key encoder, or the trained one where that saw it; no way for gradients.
       has_negative: bool [B], whether there is another moment of the video.
       video: int32 [B].
     """
@@ -35,16 +36,19 @@ class Scheme(NamedTuple):
     """An objective.
 
     Attributes:
-      trained: views that the trained encoder sees, one after the other; the first is the anchor.
+      trained: views that the trained encoder sees, one after the other; the first is the anchor. With the positive among them there is
+        no key encoder.
       warp: whether the anchor's scene is bent.
       broken: how the motion of the view BROKEN is broken, one of `motion.BREAKS` or "any".
       loss: loss(embedded, queue, constant, axis) -> (loss, (constant, metrics)), inside a map over the axis `axis`.
+      unit: whether the loss is one of vectors of norm 1.
     """
 
     trained: tuple[str, ...]
     warp: bool
     broken: str
     loss: Callable[[Embedded, Queue, jax.Array, str], tuple[jax.Array, tuple[jax.Array, Metrics]]]
+    unit: bool = True
 
 
 def contrastive(*, negatives: tuple[str, ...], warp: bool, broken: str, loss: str, temperature: float, n_data: int,
@@ -79,6 +83,18 @@ def triplets(*, margin: float) -> Scheme:
         return loss, (constant, _similarities(embedded))
 
     return Scheme((ANCHOR, NEGATIVE), True, "any", value)
+
+
+def vicreg() -> Scheme:
+    """VICReg (Bardes et al., 2022): a bent anchor and the positive agree, and no dimension collapses; no negatives, queue or key encoder."""
+    def value(embedded: Embedded, queue: Queue, constant: jax.Array, axis: str) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+        del queue
+        everywhere = jax.lax.all_gather((embedded.trained[ANCHOR], embedded.trained[POSITIVE]), axis, tiled=True)
+        parts = objectives.vicreg(*everywhere)
+        loss = sum(weight * part for weight, part in zip((INVARIANCE, VARIANCE, COVARIANCE), parts, strict=True))
+        return loss, (constant, dict(zip(("invariance", "variance", "covariance"), parts, strict=True)))
+
+    return Scheme((ANCHOR, POSITIVE), True, "any", value, unit=False)
 
 
 def _similarities(embedded: Embedded) -> Metrics:

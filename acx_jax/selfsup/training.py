@@ -17,7 +17,7 @@ from acx_jax.selfsup.objectives import UNSET
 from acx_jax.selfsup.schemes import ANCHOR, BROKEN, NEGATIVE, POSITIVE, Embedded, Scheme
 
 Tree = Any
-# (params, batch statistics, clips float [B, T, S, S, 3] in [0, 1]) -> (vectors of unit norm [B, D], new statistics)
+# (params, batch statistics, clips float [B, T, S, S, 3] in [0, 1]) -> (vectors [B, D], new statistics)
 Project = Callable[[Tree, Tree, jax.Array], tuple[jax.Array, Tree]]
 
 
@@ -50,44 +50,47 @@ def make_step(project: Project, optimiser: optax.GradientTransformation, scheme:
     """
     encode = jax.checkpoint(project) if remat else project
 
-    def loss_of(params: Tree, state: AdaptState, trained: jax.Array, keys: jax.Array, clips: Clips):
+    def loss_of(params: Tree, state: AdaptState, trained: jax.Array, keys: jax.Array | None, clips: Clips):
         # A scan, so that anchor and negatives pass one after the other through one compiled encoder.
         statistics, vectors = jax.lax.scan(lambda carry, x: encode(params, carry, x)[::-1], state.statistics, trained)
-        embedded = Embedded(dict(zip(scheme.trained, vectors, strict=True)), keys, clips.has_negative, clips.video)
+        of_view = dict(zip(scheme.trained, vectors, strict=True))
+        keys = jax.lax.stop_gradient(of_view[POSITIVE]) if keys is None else keys
+        embedded = Embedded(of_view, keys, clips.has_negative, clips.video)
         loss, (constant, metrics) = scheme.loss(embedded, state.queue, state.constant, axis)
-        return loss, (statistics, constant, metrics | _spread(embedded, axis))
+        return loss, (statistics, constant, keys, metrics | _spread(embedded, axis, unit=scheme.unit))
 
     def step(state: AdaptState, clips: Clips, key: jax.Array) -> tuple[AdaptState, dict[str, jax.Array]]:
         drawn = _draw_views(jax.random.fold_in(key, state.step), clips, scheme, options=options, axis=axis)
-        keys, key_statistics = project(state.key_params, state.key_statistics, drawn[-1])
-        keys = jax.lax.stop_gradient(keys)
-        (loss, (statistics, constant, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params, state, drawn[:-1], keys, clips)
+        keys, key_statistics = None, None
+        if POSITIVE not in scheme.trained:
+            keys, key_statistics = jax.lax.stop_gradient(project(state.key_params, state.key_statistics, drawn[-1]))
+        (loss, (statistics, constant, keys, metrics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params, state, drawn[:len(scheme.trained)], keys, clips)
         gradient, metrics = jax.lax.pmean((gradient, {"loss": loss, **metrics}), axis)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         key_params = optax.incremental_update(params, state.key_params, 1 - key_momentum)
         everywhere = jax.lax.all_gather((keys, clips.video), axis, tiled=True)
         metrics = metrics | {"gradient_norm": optax.tree.norm(gradient)}
-        return AdaptState(params, statistics, key_params, key_statistics, optimiser_state, push(state.queue, *everywhere), constant,
-                          state.step + 1), metrics
+        return AdaptState(params, statistics, key_params, statistics if key_statistics is None else key_statistics, optimiser_state,
+                          push(state.queue, *everywhere), constant, state.step + 1), metrics
 
     return step
 
 
-def _spread(embedded: Embedded, axis: str) -> dict[str, jax.Array]:
-    """Alignment of the anchors and their keys, and uniformity of the anchors of all devices."""
-    anchors = jax.lax.stop_gradient(embedded.trained[ANCHOR])
+def _spread(embedded: Embedded, axis: str, *, unit: bool) -> dict[str, jax.Array]:
+    """Alignment of the anchors and their keys, and uniformity of the anchors of all devices, all of them brought to norm 1."""
+    anchors, keys = (x if unit else measures.to_unit(x) for x in (jax.lax.stop_gradient(embedded.trained[ANCHOR]), embedded.keys))
     everywhere = jax.lax.all_gather(anchors, axis, tiled=True)
-    return {"alignment": measures.alignment(anchors, embedded.keys), "uniformity": measures.uniformity(everywhere)}
+    return {"alignment": measures.alignment(anchors, keys), "uniformity": measures.uniformity(everywhere)}
 
 
 _KINDS = (ANCHOR, POSITIVE, NEGATIVE, BROKEN)  # a kind's place here is part of its views' keys
 
 
 def _draw_views(key: jax.Array, clips: Clips, scheme: Scheme, *, options: views.ViewOptions, axis: str) -> jax.Array:
-    """The views that the trained encoder sees, then the positive (the anchor's frames again): float32 [N, B, T, size, size, 3]."""
-    batch, kinds = len(clips.video), (*scheme.trained, POSITIVE)
+    """The views that the trained encoder sees, then the positive (the anchor's frames again) if that is none of them: float32 [N, B, T, size, size, 3]."""
+    batch, kinds = len(clips.video), scheme.trained + ((POSITIVE,) if POSITIVE not in scheme.trained else ())
     place = jax.lax.axis_index(axis) * batch + jnp.arange(batch)
     keys = jax.vmap(lambda kind: jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), kind))(place))(
         jnp.array([_KINDS.index(kind) for kind in kinds]))

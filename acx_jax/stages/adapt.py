@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -18,18 +18,22 @@ from acx_jax.data import prepared
 from acx_jax.data.feeds import clips_feed, video_names
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.models.encoders import ENCODERS, trainable
+from acx_jax.models.operations import training_flops
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
-from acx_jax.runtime.files import write_json, write_text
+from acx_jax.runtime.files import write_json
+from acx_jax.runtime.pace import Pace
+from acx_jax.runtime.peak import matrix_rate
 from acx_jax.runtime.stopping import deferred
 from acx_jax.selfsup import projection, schemes, training
 from acx_jax.selfsup.memory import Queue, empty_queue, uniform_queue
 from acx_jax.selfsup.optimisers import learning_rate, make_optimiser, scaled_rate
 from acx_jax.selfsup.views import ViewOptions
+from acx_jax.stages.adapt_record import LOG, SPEED, OneBehind, Record, Speed, in_words
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
 from acx_jax.stages.job import Job
 
-LOG, SUMMARY, ENCODER = "log.jsonl", "summary.json", "encoder"
+SUMMARY, ENCODER = "summary.json", "encoder"
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
@@ -40,7 +44,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
 
 
 def run(job: Job) -> None:
-    """Trains, and leaves the adapted variables in `encoder`, one line a step in `log.jsonl`, and `summary.json`."""
+    """Trains, and leaves the adapted variables in `encoder`, one line a step in `log.jsonl`, `speed.jsonl`, `curves` for TensorBoard, and `summary.json`."""
     stored, _ = prepared.load(job.workdir / "prepare")
     clips = [s for s in stored if s.segment.split == "adapt"]
     if job.config.data.builder == "features":
@@ -65,31 +69,59 @@ def _train(job: Job, clips: list[StoredSegment]) -> training.AdaptState:
     _check_batch(adapt.batch)
     step, state = _program(config, batches_of_an_epoch=max(len({s.segment.video for s in clips}) // adapt.batch, 1))
     with closing(Checkpoints(job.out / "checkpoints", every=adapt.checkpoint_every)) as checkpoints:
-        return _run_steps(job, clips, step, _resumed(checkpoints, state, job), checkpoints)
+        state = _resumed(checkpoints, state, job)
+        with closing(Record(job.out, done=int(state.step))) as record:
+            return _run_steps(job, clips, step, state, checkpoints, record)
 
 
-def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.AdaptState,
-               checkpoints: Checkpoints) -> training.AdaptState:
+def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.AdaptState, checkpoints: Checkpoints,
+               record: Record) -> training.AdaptState:
     """The steps that `state` has not done yet."""
-    config, adapt = job.config, job.config.adapt
+    config, adapt, done = job.config, job.config.adapt, int(state.step)
     feed = clips_feed(job.workdir / "prepare", clips, length=config.data.clip_frames, batch=adapt.batch, steps=adapt.steps,
-                      seed=config.seed, negative=adapt.negative, square="squeeze" if adapt.crop == "squeeze" else "random", start_step=int(state.step))
-    state = devices.replicate(state)
-    key = randomness.stream(config.seed, "adapt")
+                      seed=config.seed, negative=adapt.negative, square="squeeze" if adapt.crop == "squeeze" else "random", start_step=done)
+    state, key, names = devices.replicate(state), randomness.stream(config.seed, "adapt"), video_names(clips, config.data.clip_frames)
     _say_start(job, clips)
-    names = video_names(clips, config.data.clip_frames)
-    with job.log.progress("adapt", adapt.steps, unit="steps", start=int(state.step[0])) as advance, deferred() as asked_to_stop:
-        for number, batch in enumerate(feed, int(state.step[0]) + 1):
-            state, metrics = step(state, devices.split(Clips(*map(np.asarray, batch))), key)
-            metrics = {name: float(value[0]) for name, value in metrics.items()}
-            _log_step(job, number, metrics, [names[i] for i in np.unique(batch.video)])
+    newest: dict[str, Any] = {}
+    pace = Pace(busy=lambda: not all(value.is_ready() for value in jax.tree.leaves(newest)))
+    speed = _speed(config, pace, newest)
+    with job.log.progress("adapt", adapt.steps, unit="steps", start=done) as advance, deferred() as asked_to_stop:
+        late = OneBehind(partial(_take_step, job, record, speed, advance))
+        for number, batch in enumerate(pace.batches(feed), done + 1):
+            state, newest["metrics"] = step(state, devices.split(Clips(*map(np.asarray, batch))), key)
+            late.put(number, newest["metrics"], [names[i] for i in np.unique(batch.video)])
             stop = asked_to_stop()
+            if stop is not None or number == adapt.steps or checkpoints.due(number):
+                late.flush()  # what is saved was found to be finite
             checkpoints.save(number, lambda: devices.first(state), now=stop is not None)
-            advance(1, f"loss {metrics['loss']:.3f}")
             if stop is not None:
                 job.log.info(f"adapt: asked to stop, step {number} is saved")
                 raise stop
+    if (rates := speed.whole()) is not None:
+        job.log.info(f"adapt: {in_words(rates)}")
     return devices.first(state)
+
+
+def _take_step(job: Job, record: Record, speed: Speed, advance: Any, number: int, metrics: dict[str, Any], videos: list[str]) -> None:
+    """Notes what came of a step."""
+    values = {name: float(value[0]) for name, value in metrics.items()}
+    _log_step(job, record, number, values, videos)
+    if (rates := speed.step()) is not None:
+        record.add(SPEED, {"step": number} | rates)
+    advance(1, f"loss {values['loss']:.3f}")
+
+
+def _speed(config: ConfigDict, pace: Pace, newest: dict[str, Any]) -> Speed:
+    adapt, crop = config.adapt, config.encoder.crop
+    shape, scheme = (adapt.batch, config.data.clip_frames, crop, crop, 3), _scheme(adapt, 1)
+    flops = training_flops(ENCODERS[config.encoder.arch], shape, trained=len(scheme.trained), frozen=adapt.freeze or None,
+                           forward=int(schemes.POSITIVE not in scheme.trained))
+
+    def peak() -> float:
+        jax.block_until_ready(newest)
+        return matrix_rate(config.encoder.dtype)
+
+    return Speed(pace, clips=adapt.batch, flops=flops, peak=peak)
 
 
 def _program(config: ConfigDict, *, batches_of_an_epoch: int) -> tuple[Any, training.AdaptState]:
@@ -102,12 +134,13 @@ def _program(config: ConfigDict, *, batches_of_an_epoch: int) -> tuple[Any, trai
     trained = {"encoder": trainable(spec, params["encoder"], frozen), "head": True}
     optimiser = make_optimiser(params, trained, name=adapt.optimiser, rate=_rate(adapt), momentum=adapt.momentum,
                                decay=adapt.weight_decay, decay_norms=adapt.decay_norms, accumulate=adapt.accumulate)
-    project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm,
-                                         frozen=frozen)
+    scheme = _scheme(adapt, batches_of_an_epoch)
+    project = projection.make_projection(spec, dtype=compute_dtype(config), axis=devices.AXIS, train_norm=adapt.train_norm, frozen=frozen,
+                                         shared_norm=adapt.shared_norm, unit=scheme.unit)
     state = training.initial_state(params, variables["batch_stats"], optimiser, _queue(config))
     options = ViewOptions(config.encoder.crop, adapt.crop, adapt.jitter, adapt.warp, flip=adapt.flip, blur=adapt.blur, grey=adapt.grey,
                           temporal_jitter=adapt.temporal_jitter)
-    step = training.make_step(project, optimiser, _scheme(adapt, batches_of_an_epoch), options=options,
+    step = training.make_step(project, optimiser, scheme, options=options,
                               key_momentum=adapt.key_momentum, axis=devices.AXIS, remat=adapt.remat)
     return devices.map_over_devices(step, in_axes=(0, 0, None), donate=(0,)), state
 
@@ -123,6 +156,8 @@ def _scheme(adapt: ConfigDict, batches_of_an_epoch: int) -> schemes.Scheme:
     """The objective; the published loss takes the number of batches of an epoch for the number of data."""
     if adapt.objective == "triplet":
         return schemes.triplets(margin=adapt.margin)
+    if adapt.objective == "vicreg":
+        return schemes.vicreg()
     broken = () if adapt.motion_broken == "none" else (schemes.BROKEN,)
     negatives = (schemes.NEGATIVE, *broken) if adapt.objective == "dsm" else ()
     return schemes.contrastive(negatives=negatives, warp=adapt.objective == "dsm", broken=adapt.motion_broken, loss=adapt.loss,
@@ -140,28 +175,16 @@ def _check_batch(batch: int) -> None:
 
 
 def _resumed(checkpoints: Checkpoints, state: training.AdaptState, job: Job) -> training.AdaptState:
-    """The newest checkpointed state, or the first one; the log is cut back to it."""
+    """The newest checkpointed state that can be read, or the first one."""
     newest = checkpoints.restore_newest(state, lambda line: job.log.info(f"adapt: {line}"))
-    state = state if newest is None else newest
-    done = int(state.step)
-    lines = [line for line in _log_lines(job.out / LOG) if line["step"] <= done]
-    write_text(job.out / LOG, "".join(json.dumps(line) + "\n" for line in lines))
-    if done:
-        job.log.info(f"adapt: goes on from the checkpoint of step {done}")
-    return state
+    if newest is None:
+        return state
+    job.log.info(f"adapt: goes on from the checkpoint of step {int(newest.step)}")
+    return newest
 
 
-def _log_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            yield json.loads(line)
-        except ValueError:  # the line that a kill cut short
-            return
-
-
-def _log_step(job: Job, step: int, metrics: dict[str, float], videos: list[str]) -> None:
-    with (job.out / LOG).open("a") as file:
-        file.write(json.dumps({"step": step, **{name: round(value, 6) for name, value in metrics.items()}}) + "\n")
+def _log_step(job: Job, record: Record, step: int, metrics: dict[str, float], videos: list[str]) -> None:
+    record.add(LOG, {"step": step} | metrics)
     if not np.isfinite(metrics["loss"]):
         raise WorkError(f"adapt: the loss of step {step} is {metrics['loss']}, on clips of {', '.join(videos)}: try a lower "
                         f"--config.adapt.learning_rate (it is {job.config.adapt.learning_rate}), or leave those videos out with "

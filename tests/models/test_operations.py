@@ -16,3 +16,4 @@ def test_a_step_is_so_many_forward_passes():
     assert training_flops(SPEC, SHAPE, trained=2, frozen=SPEC.stages[-1]) == pytest.approx(3 * whole)
     stem = sum(count for name, count in forward.items() if name.startswith("stem"))
     assert training_flops(SPEC, SHAPE, trained=1, frozen="stem") == pytest.approx(4 * whole - 2 * stem)
+    assert training_flops(SPEC, SHAPE, trained=2, frozen=None, forward=0) == pytest.approx(6 * whole)

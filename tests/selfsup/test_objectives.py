@@ -127,3 +127,18 @@ def test_the_loss_is_the_recorded_softmax_form(parity):
         np.testing.assert_allclose(of_n, recorded[f"softmax.{step}.grad_n"], atol=1e-5)
         queue = push(queue, k, jnp.full(len(k), 2000, jnp.int32))
         np.testing.assert_allclose(queue.keys, recorded[f"softmax.{step}.queue"], atol=1e-6)
+
+
+def test_vicreg_equals_loops() -> None:
+    """Also where a dimension has collapsed."""
+    rng = np.random.default_rng(3)
+    one, other = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    one[:, 1] = 0.5
+    invariance = np.mean([(one[n, d] - other[n, d]) ** 2 for n in range(5) for d in range(3)])
+    variance = covariance = 0.0
+    for z in (one, other):
+        c = np.cov(z.T, ddof=1)
+        variance += sum(max(0.0, 1 - np.sqrt(c[d, d] + 1e-4)) for d in range(3)) / 3 / 2
+        covariance += sum(c[i, j] ** 2 for i in range(3) for j in range(3) if i != j) / 3
+    np.testing.assert_allclose(objectives.vicreg(jnp.asarray(one), jnp.asarray(other)), (invariance, variance, covariance), rtol=1e-4)
+    assert np.isfinite(jax.grad(lambda x: sum(objectives.vicreg(x, x)))(jnp.ones((4, 3)))).all()

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 SIDE, SIZE, FRAMES, BATCH, QUEUE, DIMENSION, MOMENTUM = 10, 8, 2, 4, 6, 8, 0.9
 VIEWS = ViewOptions(SIZE, "random", "all", "sample")
 DSM = schemes.contrastive(negatives=("negative",), warp=True, broken="any", loss="info_nce", temperature=0.2, n_data=1, exclude_own=True)
+VICREG = schemes.vicreg()
 
 
 def batch_of(seed: int, *, side: int = SIDE, frames: int = FRAMES) -> Clips:
@@ -53,17 +54,17 @@ def toy_project(axis: str) -> training.Project:
     return project
 
 
-def toy_step(axis: str, **options):
-    return training.make_step(toy_project(axis), optax.sgd(0.1, 0.9), DSM, options=VIEWS, key_momentum=MOMENTUM, axis=axis, **options)
+def toy_step(axis: str, scheme: schemes.Scheme = DSM, **options):
+    return training.make_step(toy_project(axis), optax.sgd(0.1, 0.9), scheme, options=VIEWS, key_momentum=MOMENTUM, axis=axis, **options)
 
 
 @cache
-def toy() -> tuple[Any, training.AdaptState]:
+def toy(scheme: schemes.Scheme = DSM) -> tuple[Any, training.AdaptState]:
     """The mapped step of the toy encoder, and its first state."""
     params = {"kernel": jax.random.normal(jax.random.key(0), (12, DIMENSION)), "norm": {"bias": jnp.zeros(12)}}
     statistics = {"calls": jnp.zeros(()), "norm": {"mean": jnp.zeros(12), "var": jnp.ones(12)}}
     state = training.initial_state(params, statistics, optax.sgd(0.1, 0.9), empty_queue(QUEUE, DIMENSION))
-    return devices.map_over_devices(toy_step(devices.AXIS), in_axes=(0, 0, None)), state
+    return devices.map_over_devices(toy_step(devices.AXIS, scheme), in_axes=(0, 0, None)), state
 
 
 def run(step: Any, state: training.AdaptState, batches: list[Clips], *, over: int = 1, seed: int = 0):
@@ -160,14 +161,38 @@ def test_views_differ_by_sample_and_kind_and_not_by_the_number_of_devices():
     np.testing.assert_allclose(drawn(2), views, atol=1e-6)
 
 
-@pytest.mark.parametrize("over", [2, 4])
-def test_the_number_of_devices_changes_nothing(over):
-    step, state = toy()
+@pytest.mark.parametrize(("over", "scheme"), [(2, DSM), (4, DSM), (4, VICREG)])
+def test_the_number_of_devices_changes_nothing(over, scheme):
+    step, state = toy(scheme)
     batches = [batch_of(i) for i in range(4)]
     (shared, losses), (alone, expected) = run(step, state, batches, over=over), run(step, state, batches)
     assert len(set(expected)) == 4
     np.testing.assert_allclose(losses, expected, atol=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), shared[-1], alone[-1])
+
+
+def test_vicreg_learns_without_a_key_encoder():
+    step, state = toy(VICREG)
+    states, losses = run(step, state, [batch_of(i) for i in range(30)])
+    assert np.isfinite(losses).all() and np.mean(losses[-5:]) < 0.8 * losses[0]
+    assert float(states[0].statistics["calls"]) == 2
+    np.testing.assert_array_equal(states[-1].key_statistics["norm"]["mean"], states[-1].statistics["norm"]["mean"])
+
+
+def test_norms_of_each_device_keep_the_mean_of_their_statistics():
+    spec = ENCODERS["r2plus1d_tiny"]
+    variables = init_variables(spec, jax.random.key(0), (1, 8, 16, 16, 3))
+    params = {"encoder": variables["params"], "head": projection.init_head(jax.random.key(1), inputs=spec.feature_dim, outputs=DIMENSION)}
+    clips = jax.random.uniform(jax.random.key(2), (2, 2, 8, 16, 16, 3))
+
+    def project(axis: str | None, **options):
+        return projection.make_projection(spec, dtype=jnp.float32, axis=axis, train_norm=True, frozen=None, **options)
+
+    apart, kept = jax.vmap(lambda c: project("one", shared_norm=False)(params, variables["batch_stats"], c), axis_name="one")(clips)
+    alone = [project(None)(params, variables["batch_stats"], part) for part in clips]
+    np.testing.assert_allclose(apart, [vectors for vectors, _ in alone], atol=5e-3)
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, alone[0][1], alone[1][1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, np.broadcast_to(b, a.shape), atol=1e-5), kept, mean)
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.runtime.stopping import Terminated
 from acx_jax.stages import adapt
+from acx_jax.stages.adapt_record import Record
 from acx_jax.stages.encoder import pretrained_variables
 from acx_jax.stages.job import Job
 
@@ -104,8 +105,8 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(workdir, un
     broken = job(workdir, "broken")
     log_step = adapt._log_step
 
-    def interrupted(of, step, metrics, videos):
-        log_step(of, step, metrics, videos)
+    def interrupted(of, record, step, metrics, videos):
+        log_step(of, record, step, metrics, videos)
         if step == FAILS_AT:
             raise KeyboardInterrupt
 
@@ -126,8 +127,8 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(workdir, un
 def test_a_run_that_is_asked_to_stop_saves_its_step_first(workdir, uninterrupted, monkeypatch, number, raised):
     asked, log_step = job(workdir, f"asked {number}", checkpoint_every=100), adapt._log_step
 
-    def stopped(of, step, metrics, videos):
-        log_step(of, step, metrics, videos)
+    def stopped(of, record, step, metrics, videos):
+        log_step(of, record, step, metrics, videos)
         if step == 3:
             os.kill(os.getpid(), number)
 
@@ -135,9 +136,9 @@ def test_a_run_that_is_asked_to_stop_saves_its_step_first(workdir, uninterrupted
         patch.setattr(adapt, "_log_step", stopped)
         with pytest.raises(raised):
             adapt.run(asked)
-    assert "step 3 is saved" in asked.log._terminal.getvalue()
+    assert "step 4 is saved" in asked.log._terminal.getvalue()
     adapt.run(asked)
-    assert "goes on from the checkpoint of step 3" in asked.log._terminal.getvalue()
+    assert "goes on from the checkpoint of step 4" in asked.log._terminal.getvalue()
     for once, resumed in zip(results(uninterrupted)[0], results(asked)[0]):
         np.testing.assert_array_equal(resumed, once)
     assert results(asked)[1:] == results(uninterrupted)[1:]
@@ -175,7 +176,7 @@ def test_a_run_stopped_behind_its_last_step_only_writes_its_results(workdir, uni
 def test_a_loss_that_is_not_finite_stops_with_advice(workdir, loss):
     wild = job(workdir, "wild")
     with pytest.raises(WorkError, match="the loss of step 3 is .*, on clips of street, yard: .*--config.adapt.learning_rate"):
-        adapt._log_step(wild, 3, {"loss": float(loss)}, ["street", "yard"])
+        adapt._log_step(wild, Record(wild.out, done=0), 3, {"loss": float(loss)}, ["street", "yard"])
 
 
 def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
