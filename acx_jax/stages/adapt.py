@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -44,7 +43,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
 
 
 def run(job: Job) -> None:
-    """Trains, and leaves the adapted variables in `encoder`, one line a step in `log.jsonl`, `speed.jsonl`, `curves` for TensorBoard, and `summary.json`."""
+    """Trains, and leaves the adapted variables in `encoder`, `summary.json` and what `adapt_record` tells of the steps."""
     stored, _ = prepared.load(job.workdir / "prepare")
     clips = [s for s in stored if s.segment.split == "adapt"]
     if job.config.data.builder == "features":
