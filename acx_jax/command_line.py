@@ -16,6 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from acx_jax import config as schema
+from acx_jax.contracts import Together
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.settings import NAMED_WEIGHTS, SCHEMA
@@ -35,13 +36,14 @@ class Shard(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What the command line asks for. config_file None: the one that the workdir remembers. shard None: all videos."""
+    """What the command line asks for. config_file None: the one that the workdir remembers. shard None: all videos. together None: alone."""
 
     config_file: Path | None
     overrides: dict[str, str]
     workdir: Path
     stage: str
     shard: Shard | None = None
+    together: Together | None = None
 
 
 def parse(arguments: list[str]) -> Request | None:
@@ -61,7 +63,7 @@ def parse(arguments: list[str]) -> Request | None:
     if config_file is None and not values.workdir:
         raise UsageError("say what to run: --config=configs/demo.py, or --workdir=FOLDER of an earlier run; see --help")
     workdir = _path(values.workdir) if values.workdir else Path("runs") / config_file.stem
-    return Request(config_file, overrides, workdir, values.stage, _shard(values.shard, values.stage))
+    return Request(config_file, overrides, workdir, values.stage, _shard(values.shard, values.stage), _together(values.join, values.stage))
 
 
 def _shard(text: str, stage: str) -> Shard | None:
@@ -75,6 +77,22 @@ def _shard(text: str, stage: str) -> Shard | None:
     return Shard(int(match[1]), int(match[2]))
 
 
+def _together(text: str, stage: str) -> Together | None:
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
+    if text != "auto" and not (match and int(match[1]) < int(match[2])):
+        raise UsageError(f"--join={text}: expected i/n@host:port with i from 0 to n - 1, such as --join=0/2@node1:9876, or auto under SLURM and on TPUs")
+    if stage != "adapt":
+        raise UsageError(f"--join={text} is for --stage=adapt alone, which several processes train together; the stage is {stage}")
+    return Together(int(match[1]), int(match[2]), match[3]) if match else Together(0, 0, "auto")
+
+
+def joins(arguments: list[str]) -> bool:
+    """Whether the process was to join others."""
+    return any(argument.lstrip("-").startswith("join") for argument in arguments)
+
+
 def _path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # shells leave the ~ of --name=~/folder as it is
 
@@ -86,6 +104,8 @@ def _define_flags() -> flags.FlagValues:
     flags.DEFINE_enum("stage", "all", STAGE_NAMES, "bring this stage up to date, and what it needs", flag_values=values)
     flags.DEFINE_string("shard", "", "i/n: read every n-th video from number i on, for --stage=prepare on several machines that share the "
                         "workdir; the same command without it puts the shards together", flag_values=values)
+    flags.DEFINE_string("join", "", "i/n@host:port: train as process i of n that share the workdir, for --stage=adapt; process 0 answers at "
+                        "host:port. auto: as SLURM or the TPU says", flag_values=values)
     flags.DEFINE_bool("help", False, "show this", flag_values=values)
     return values
 
@@ -110,8 +130,8 @@ def _split_overrides(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _help(values: flags.FlagValues) -> str:
-    lines = ["python -m acx_jax.main --config=FILE [--workdir=FOLDER] [--stage=NAME] [--shard=i/n] [--config.a.b=value ...]", ""]
-    lines += [f"  --{name}: {values[name].help}" for name in ("config", "workdir", "stage", "shard")]
+    lines = ["python -m acx_jax.main --config=FILE [--workdir=FOLDER] [--stage=NAME] [--shard=i/n] [--join=i/n@host:port] [--config.a.b=value ...]", ""]
+    lines += [f"  --{name}: {values[name].help}" for name in ("config", "workdir", "stage", "shard", "join")]
     lines += ["", f"stages: {', '.join(STAGE_NAMES)}", "", "settings (default):"]
     lines += [f"  --config.{key}={setting.default!r}: {setting.doc}; {setting.range}" for key, setting in SCHEMA.items()]
     return "\n".join(lines)

@@ -144,3 +144,11 @@ def check_features(features: ContextFeatures) -> ContextFeatures:
         segment = int(np.searchsorted(offsets, bad[0], side="right")) - 1
         raise ValueError(f"context vectors of segment {segment} are not finite ({bad.size} of {len(vectors)} vectors in all)")
     return features
+
+
+class Together(NamedTuple):
+    """Process `index`, from 0, of `count` that train together; process 0 answers at `coordinator`, host:port. With "auto" SLURM or the TPU says all three."""
+
+    index: int
+    count: int
+    coordinator: str

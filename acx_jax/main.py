@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 
@@ -26,15 +27,26 @@ def run(arguments: list[str]) -> None:
         return
     command_line.wanted_config(request)  # what is wrong is said before anything is written
     command_line.make_workdir(request.workdir)
-    with _alone(request):
-        if request.shard:
+    if request.shard:
+        with _alone(request):
             run_shard(request)
-            return
-        from acx_jax.stages import pipeline, start  # loads jax: only once the flags are right
+    else:
+        run_stages(request)
 
-        config = command_line.wanted_config(request)
-        start.set_up(config)
-        pipeline.refuse(request.stage, config)
+
+def run_stages(request: Request) -> None:
+    """Brings the asked stage and all that it needs up to date; of processes that adapt together, all but the first only train with it."""
+    from acx_jax.stages import pipeline, start  # loads jax: only once the flags are right
+
+    config = command_line.wanted_config(request)
+    process = start.set_up(config, request.together)
+    pipeline.refuse(request.stage, config)
+    if process:
+        log = RunLog(request.workdir / f"log.process-{process}.txt")
+        start.announce(config, request.workdir, log)
+        pipeline.join_adaptation(config=config, workdir=request.workdir, log=log)
+        return
+    with _alone(request):
         command_line.remember(request)  # what was refused is not
         log = RunLog(request.workdir / "log.txt")
         start.announce(config, request.workdir, log)
@@ -93,4 +105,8 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     restart_with_large_pages()
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    if status in (1, 2, 130) and command_line.joins(sys.argv[1:]):
+        os._exit(status)  # at its exit JAX would wait for the other processes, which wait for this one
+    sys.exit(status)

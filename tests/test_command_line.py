@@ -7,6 +7,7 @@ import pytest
 
 from acx_jax import command_line
 from acx_jax.command_line import MEMORY, Request, parse, remember, wanted_config
+from acx_jax.contracts import Together
 from acx_jax.errors import UsageError
 
 CONFIG = """
@@ -35,6 +36,11 @@ def start(workdir: Path, config_file: Path | None = None, **overrides: str):
 def test_flags():
     assert parse(["--config=configs/demo.py", "--workdir=w", "--stage=embed"]) == Request(Path("configs/demo.py"), {}, Path("w"), "embed")
     assert parse(["--workdir=w"]) == Request(None, {}, Path("w"), "all")
+
+
+@pytest.mark.parametrize("text, together", [("1/4@node-1:9876", Together(1, 4, "node-1:9876")), ("auto", Together(0, 0, "auto"))])
+def test_joining_others(text, together):
+    assert parse(["--workdir=w", "--stage=adapt", f"--join={text}"]).together == together
 
 
 def test_flags_with_a_space():
@@ -76,6 +82,10 @@ def test_override_values_are_kept_whole_and_the_last_one_counts():
     (["--workdir=w", "--config.seed"], "config.seed has no value"),
     (["--config.seed", "--workdir=w"], "config.seed has no value"),
     (["--config"], "config"),
+    (["--workdir=w", "--stage=adapt", "--join=2/2@node:9876"], "--join=2/2@node:9876: expected i/n@host:port"),
+    (["--workdir=w", "--stage=adapt", "--join=0/2"], "--join=0/2: expected i/n@host:port"),
+    (["--workdir=w", "--stage=adapt", "--join=0/2@node"], "--join=0/2@node: expected i/n@host:port"),
+    (["--workdir=w", "--join=0/2@node:9876"], "is for --stage=adapt alone.*the stage is all"),
 ])
 def test_wrong_flags(arguments, said):
     with pytest.raises(UsageError, match=f"(?s){said}"):

@@ -41,6 +41,19 @@ def test_what_is_printed_is_what_is_run(recorder, script, options, begins):
     assert "acx_jax.main" in inner and "--workdir=runs/my dota" in [word.rstrip(";") for word in inner]
 
 
+@pytest.mark.parametrize("script, options, among", [
+    ("slurm.sh", ("--processes=8", "--sbatch=--nodes=2 --gres=gpu:4"), {"--ntasks=8", "--nodes=2"}),
+    ("tpu.sh", ("--all_hosts", "--name=mine", "--zone=z-1"), {"--worker=all"}),
+])
+def test_processes_that_adapt_together_join(script, options, among):
+    words = shlex.split(launched(script, "--dry_run", *options, *RUN, "--stage=adapt").stdout)
+    assert among <= set(words) and {"--stage=adapt", "--join=auto"} <= {word.rstrip(";") for word in shlex.split(words[-1])}
+    alone = launched(script, "--dry_run", *options[1:], *RUN, "--stage=adapt").stdout
+    assert "--join" not in alone
+    refused = launched(script, "--dry_run", *options, *RUN)  # all stages
+    assert refused.returncode == 2 and "--stage=adapt" in refused.stderr
+
+
 def test_slurm_stops_it_in_time_and_queues_it_again():
     said = launched("slurm.sh", "--dry_run", "--sbatch=--partition=gpu --time=1:00:00", *RUN).stdout
     words = shlex.split(said)
@@ -63,7 +76,7 @@ def test_slurm_reads_in_shards_and_then_merges(tmp_path):
 
 @pytest.mark.parametrize("script, arguments", [
     ("slurm_prepare.sh", ()), ("slurm_prepare.sh", ("--shards=0", *RUN)), ("slurm_prepare.sh", ("--shard=3", *RUN)),
-    ("slurm.sh", ()), ("slurm.sh", ("--gpus=4", *RUN)), ("slurm.sh", ("--dry_run", "--", "--config=configs/dota.py")),
+    ("slurm.sh", ()), ("slurm.sh", ("--gpus=4", *RUN)), ("slurm.sh", ("--processes=some", *RUN, "--stage=adapt")), ("slurm.sh", ("--dry_run", "--", "--config=configs/dota.py")),
     ("tpu.sh", ("--dry_run", *RUN)), ("tpu.sh", ("--name=a", "--zone=b", "--")), ("tpu.sh", ("--nam=a", *RUN)),
 ])
 def test_wrong_usage_ends_with_2(script, arguments):

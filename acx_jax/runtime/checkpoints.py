@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -18,11 +17,12 @@ class Checkpoints:
     """The checkpoints in one folder, by step; the newest KEPT stay. Writing overlaps with training."""
 
     def __init__(self, folder: Path, *, every: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, save_interval_steps=every)
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, save_interval_steps=every, create=False, multiprocessing_options=_alone())
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def restore_newest(self, like: Any, say: Callable[[str], None] = lambda line: None) -> Any | None:
-        """The newest state that can be read, shaped like `like`; None when there is none. Damaged ones are named to `say` and removed."""
+        """The newest state that can be read, shaped like `like`, as arrays of NumPy; None when there is none. Damaged ones are named to `say` and removed."""
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, like)
@@ -33,8 +33,7 @@ class Checkpoints:
         return None
 
     def _restore(self, step: int, like: Any) -> Any:
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, _with_elements(like))
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(_with_elements(like)))
         return jax.tree.map(lambda x, empty: x if empty.size else empty, restored, like)
 
     def due(self, step: int) -> bool:
@@ -52,15 +51,21 @@ class Checkpoints:
         self._manager.close()
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Nothing is waited for of other processes that train with this one: it reads and writes by itself."""
+    process = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process_{process}")
+
+
 def _with_elements(tree: Any) -> Any:
-    """The tree with a zero in place of arrays without elements, such as a queue of no keys: Orbax refuses those."""
-    return jax.tree.map(lambda x: x if x.size else jnp.zeros((), x.dtype), tree)
+    """The tree as arrays of NumPy, a zero in place of those without elements, such as a queue of no keys: Orbax refuses them."""
+    return jax.tree.map(lambda x: np.array(x) if x.size else np.zeros((), x.dtype), tree)  # a view would change once the buffer is donated
 
 
 def save_variables(folder: Path, variables: Any) -> None:
     """Writes one tree of arrays, replacing what is there."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), variables, force=True)
+    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+        checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables), force=True)
 
 
 def is_variables(folder: Path) -> bool:
@@ -71,7 +76,7 @@ def is_variables(folder: Path) -> bool:
 def load_arrays(folder: Path) -> Any:
     """Reads a tree of any shapes, written on any number of devices, as arrays of NumPy."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
         tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), tree)
         return jax.tree.map(np.asarray, checkpointer.restore(folder.absolute(), shapes))
@@ -79,5 +84,5 @@ def load_arrays(folder: Path) -> Any:
 
 def load_variables(folder: Path, like: Any) -> Any:
     """Reads a tree shaped like `like`."""
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
         return checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, like))

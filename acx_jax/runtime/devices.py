@@ -20,10 +20,41 @@ def count() -> int:
     return jax.local_device_count()
 
 
+def everywhere() -> int:
+    """Devices of all processes."""
+    return jax.device_count()
+
+
+def process() -> tuple[int, int]:
+    """(which this process is, from 0; how many train together)."""
+    return jax.process_index(), jax.process_count()
+
+
+def join_processes(index: int, count: int, coordinator: str) -> None:
+    """Makes this process number `index` of `count` that train together; before JAX's first use. Waits for process 0 at `coordinator`, host:port.
+
+    Where `coordinator` is "auto", SLURM or the TPU says all of it.
+    """
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    else:
+        jax.distributed.initialize(coordinator, count, index)
+
+
+def from_first_process(tree: Any) -> Any:
+    """Process 0's arrays, in every process."""
+    if jax.process_count() == 1:
+        return tree
+    from jax.experimental import multihost_utils
+
+    return jax.tree.map(jnp.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
 def describe() -> str:
     """Such as '1 x cpu' or '4 x NVIDIA H200'."""
     kinds = {device.device_kind for device in jax.local_devices()}
-    return f"{count()} x {', '.join(sorted(kinds))}"
+    whose = f" in process {jax.process_index()} of {jax.process_count()}" if jax.process_count() > 1 else ""
+    return f"{count()} x {', '.join(sorted(kinds))}{whose}"
 
 
 def split_cpu(batch: int = MOST_CPU_DEVICES) -> None:
@@ -49,13 +80,13 @@ def memory() -> int | None:
     return None if None in limits else min(limits)
 
 
-def map_over_devices(function: Callable[..., Any], *, in_axes: Any = 0, donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+def map_over_devices(function: Callable[..., Any], *, in_axes: Any = 0, donate: tuple[int, ...] = (), own: bool = False) -> Callable[..., Any]:
     """`function` compiled once and run on every device over the leading axis of its arguments.
 
     in_axes as in vmap: 0 for arguments with a leading axis of `count()`, None for those every device gets whole. Inside,
-    collectives use the axis name AXIS.
+    collectives use the axis name AXIS. Where processes train together all of them must call it, unless it is for this one's `own` devices.
     """
-    return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donate)
+    return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donate, devices=jax.local_devices() if own else None)
 
 
 def map_small(function: Callable[..., Any], *arguments: Any, in_axes: Any = 0) -> Callable[..., Any]:

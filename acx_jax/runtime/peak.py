@@ -21,7 +21,7 @@ def matrix_rate(dtype: str, *, repeats: int = 5) -> float:
     Products are at JAX's default precision, as the encoders' are: on an NVIDIA card float32 means TF32 then.
     """
     size = SIZES.get(jax.default_backend(), LARGE)
-    product = devices.map_over_devices(jnp.matmul)
+    product = devices.map_over_devices(jnp.matmul, own=True)
     a = devices.replicate(jax.random.normal(jax.random.key(0), (size, size), jnp.float32).astype(dtype))
     jax.block_until_ready(product(a, a))
     seconds = []

@@ -23,14 +23,18 @@ def listen() -> None:
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
-    """Inside, SIGTERM and Ctrl-C are only noted: the given function returns what to raise once all is saved, None before.
+def deferred(processes: int = 1) -> Iterator[Callable[[int], KeyboardInterrupt | None]]:
+    """Inside, SIGTERM and Ctrl-C are only noted: the given function returns, behind a step, what to raise once all is saved, None before.
 
-    A second signal raises at once. Elsewhere than in the main thread, where signals do not arrive, nothing is changed.
+    A second signal raises at once. Elsewhere than in the main thread, where signals do not arrive, nothing is changed. Of
+    several processes that train together all are told to stop behind the same step, whichever of them got SIGTERM.
     """
     asked: list[KeyboardInterrupt] = []
+    if processes > 1:
+        yield _told_together()
+        return
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
+        yield lambda step: None
         return
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -40,7 +44,13 @@ def deferred() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: asked[0] if asked else None
+        yield lambda step: asked[0] if asked else None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _told_together() -> Callable[[int], KeyboardInterrupt | None]:
+    from jax.experimental import multihost_utils  # JAX listens for SIGTERM once processes have joined
+
+    return lambda step: Terminated() if multihost_utils.reached_preemption_sync_point(step) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from acx_jax.stages import adapt, check, embed, encoder, evaluate, learners, met
 from acx_jax.stages.job import Job
 
 STAMP = "stage.json"
+WAIT = 0.5  # seconds between looks
 
 
 class Stage(NamedTuple):
@@ -85,6 +87,21 @@ def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLo
             check.raise_problems(workdir)
         if name == "prepare" and wanted & {"meta_train", "evaluate"}:  # too few segments is better known before hours of training
             (source_train if config.source.steps else evaluate).check_possible(config, workdir)
+
+
+def join_adaptation(*, config: ConfigDict, workdir: Path, log: RunLog) -> None:
+    """The part of a process that trains with another one: waits until that has prepared the data, and takes part. It writes nothing but its log."""
+    stages, stamps = stages_of(config), {}
+    for name in ("prepare", "adapt"):
+        stamps[name] = _stamp(stages[name], config, stamps)
+    if _read_stamp(workdir / "prepare") != stamps["prepare"]:
+        log.info("adapt: waits until process 0 has prepared the data")
+    while _read_stamp(workdir / "prepare") != stamps["prepare"]:
+        time.sleep(WAIT)
+    if _read_stamp(workdir / "adapt") == stamps["adapt"]:
+        log.info("adapt: up to date")
+        return
+    adapt.take_part(Job(config, workdir, workdir / "adapt", log))
 
 
 def _check_goal(goal: str, config: ConfigDict) -> None:

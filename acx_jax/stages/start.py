@@ -9,14 +9,19 @@ import jax
 from ml_collections import ConfigDict
 
 from acx_jax import __version__
+from acx_jax.contracts import Together
 from acx_jax.runtime import devices
 from acx_jax.runtime.run_log import RunLog
 
 
-def set_up(config: ConfigDict) -> None:
-    """Sets JAX up for this config; to be called before anything is computed."""
-    devices.split_cpu(config.source.batch if config.source.steps else config.adapt.batch)
+def set_up(config: ConfigDict, together: Together | None = None) -> int:
+    """Sets JAX up for this config, before anything is computed. Gives this process's number among those that train `together`, 0 alone."""
+    batch = config.source.batch if config.source.steps else config.adapt.batch
+    devices.split_cpu(batch // max(together.count, 1) if together else batch)
     keep_compiled_programs()
+    if together:
+        devices.join_processes(*together)
+    return devices.process()[0] if together else 0
 
 
 def announce(config: ConfigDict, workdir: Path, log: RunLog) -> None:

@@ -38,7 +38,7 @@ STEPS, EVERY, FAILS_AT = 5, 2, 4
 @pytest.fixture(scope="module")
 def kept_programs() -> Iterator[None]:
     """Runs of the same settings share their compiled step, as a run and its rerun do through JAX's folder of programs."""
-    made, kept = adapt._program, {}
+    made, kept = adapt.make_program, {}
 
     def program(config: ConfigDict, **options: Any) -> tuple[Any, Any]:
         step, state = made(config, **options)
@@ -46,7 +46,7 @@ def kept_programs() -> Iterator[None]:
         return kept.setdefault(json.dumps([settings, options], sort_keys=True), step), state
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapt, "_program", program)
+        patch.setattr(adapt, "make_program", program)
         yield
 
 
