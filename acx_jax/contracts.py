@@ -143,6 +143,8 @@ def check_features(features: ContextFeatures) -> ContextFeatures:
     if bad.size:
         segment = int(np.searchsorted(offsets, bad[0], side="right")) - 1
         raise ValueError(f"context vectors of segment {segment} are not finite ({bad.size} of {len(vectors)} vectors in all)")
+    if len(offsets) > 2 and (vectors == vectors[0]).all():
+        raise ValueError(f"all {len(vectors)} context vectors of {len(offsets) - 1} segments are the same, so that nothing tells segments apart")
     return features
 
 

@@ -42,7 +42,7 @@ def run(job: Job) -> None:
     """Trains, and leaves the adapted variables in `encoder`, `summary.json` and what `adapt_record` tells of the steps."""
     clips = _clips(job)
     if (reason := _left_out(job.config, clips)) is not None:
-        job.log.info(f"adapt: left out, {reason}; only pretrained features will be evaluated")
+        job.log.info(f"adapt: left out, {reason}; features of one encoder will be evaluated")
         write_json(job.out / SUMMARY, {"adapted": False, "reason": reason})
         return
     state = _train(job, clips)

@@ -85,6 +85,10 @@ def broken_nan(folder):
     np.save(folder / VECTORS, values)
 
 
+def constant(folder):
+    np.save(folder / VECTORS, np.full_like(VALUES, 0.25))
+
+
 def broken_offsets(folder):
     np.save(folder / OFFSETS, np.array([0, 4, 4, len(VALUES)]))
 
@@ -99,7 +103,7 @@ def doubles(folder):
 
 
 @pytest.mark.parametrize(("breaking", "says"), [
-    (broken_nan, "segment 1 are not finite"), (broken_offsets, "segment offsets"), (cut_short, ""), (doubles, "float64"),
+    (broken_nan, "segment 1 are not finite"), (constant, "of 3 segments are the same"), (broken_offsets, "segment offsets"), (cut_short, ""), (doubles, "float64"),
     (lambda folder: (folder / VECTORS).unlink(), "vectors.npy"), (lambda folder: (folder / VECTORS).write_bytes(b""), ""),
     (lambda folder: (folder / PROGRESS).write_text(json.dumps({})), "done"),
 ])

@@ -117,6 +117,16 @@ def test_dimensions_that_differ(tmp_path: Path) -> None:
         list_features(tmp_path)
 
 
+def test_features_that_are_all_the_same(tmp_path: Path, acx) -> None:
+    for name in ("normal", "abnormal"):
+        for i in range(3):
+            save(tmp_path / "in" / name / f"{name}{i}.npy", np.full((2 + i, 4), 0.5))
+    done = acx("--config=configs/features.py", f"--config.data.root={tmp_path}/in", f"--workdir={tmp_path}/run", "--config.episodes.shot=1")
+    assert done.returncode == 2 and "are the same, in all 6 segments" in done.stderr and "Traceback" not in done.stderr
+    save(tmp_path / "in" / "normal" / "normal0.npy", np.full((2, 4), [[0.5], [0.25]]))
+    assert len(list_features(tmp_path / "in").listing.segments) == 6  # one other vector is enough
+
+
 @pytest.mark.parametrize("table, message", [
     ("video,label\na,odd\n", "unknown label 'odd', expected normal or abnormal"),
     ("video,label\n,normal\n", "line 2 names no video"),
@@ -198,7 +208,7 @@ def run(root: Path, workdir: Path, goal: str = "all", **values) -> str:
 def test_straight_to_a_report(tmp_path: Path, quick_compiler) -> None:
     root = write_classes(tmp_path / "in")
     text = run(root, tmp_path / "run")
-    assert "adapt: not applicable" in text and "12 of 12 videos" in text
+    assert "adapt: left out, the features are given" in text and "12 of 12 videos" in text
     stored = load_features(tmp_path / "run" / "embed" / "given")
     listed, places = list_features(root)
     np.testing.assert_array_equal(stored.vectors, np.concatenate([read_place(places[s]) for s in listed.segments]))

@@ -51,7 +51,8 @@ class _Array(NamedTuple):
 def list_features(root: Path) -> Featured:
     """Reads and checks every array under `root`; each is in use or skipped by name.
 
-    Raises UsageError when the layout or the table of labels is not understood, or when two arrays differ in dimension.
+    Raises UsageError when the layout or the table of labels is not understood, when two arrays differ in dimension, or when
+    all vectors of several arrays are the same.
     """
     check_root(root, _EXPECTED)
     files = _files(root)
@@ -59,6 +60,7 @@ def list_features(root: Path) -> Featured:
     table = _table(root, files) if any(array.label is None for array in arrays) else {}
     places: dict[Segment, Place] = {}
     skipped, dimensions, counted = list(broken), {}, Counter()
+    distinct: set[bytes] = set()  # of each array the first vector, and the first other one
     for array in arrays:
         try:
             vectors = read_vectors(array.file, array.member)
@@ -67,9 +69,11 @@ def list_features(root: Path) -> Featured:
             skipped.append(Skipped(_place(root, array), str(error)))
             continue
         dimensions.setdefault(vectors.shape[1], _place(root, array))
+        distinct |= {row.tobytes() for row in (vectors[0], *vectors[(vectors != vectors[0]).any(axis=1)][:1])}
         places.update(found)
         counted[array.video] += len(vectors)
     _check_dimensions(dimensions)
+    _check_not_constant(root, len(distinct), len(places))
     absent = [name for name in table if name not in {array.video for array in arrays}]
     skipped += [Skipped(f"{name} ({table[name].place})", "there is no array of this name") for name in absent]
     return Featured(_listing(root, places, arrays, skipped, absent), places)
@@ -145,6 +149,12 @@ def _check_dimensions(dimensions: dict[int, str]) -> None:
     if len(dimensions) > 1:
         (a, first), (b, second) = list(dimensions.items())[:2]
         raise UsageError(f"the vectors of {first} have {a} numbers, those of {second} {b}: all must come from one encoder")
+
+
+def _check_not_constant(root: Path, distinct: int, segments: int) -> None:
+    if segments > 1 and distinct == 1:
+        raise UsageError(f"all vectors under {root} are the same, in all {segments} segments, so that nothing tells normal from abnormal: "
+                         "look at the encoder that made them")
 
 
 def _listing(root: Path, places: dict[Segment, Place], arrays: list[_Array], skipped: list[Skipped], absent: list[str]) -> Listing:
