@@ -101,8 +101,13 @@ SCHEMA: dict[str, Setting] = {
                                 "it is meant for any"),
     "adapt.accumulate": Setting(1, *_between(1), "steps whose gradients are averaged into one update"),
     "adapt.remat": Setting(False, *_EITHER, "activations are computed anew in the backward pass: less memory, a forward pass more"),
-    "adapt.result": Setting("trained", *_one_of("trained", "average"), "the encoder handed on: the trained one, or its slow average (the key "
-                            "encoder; adapt.key_momentum)"),
+    "adapt.result": Setting("trained", *_one_of("trained", "average", "best"), "the encoder handed on: the trained one, its slow average (the "
+                            "key encoder; adapt.key_momentum), or that of the step at which the probe was best"),
+    "probe.share": Setting(0.0, *_between(0, 0.5), "share of the independent videos or sources to evaluate on that a k-NN probe watches the "
+                           "adaptation with instead; 0: no probe"),
+    "probe.every": Setting(10, *_between(1), "steps from one probe to the next"),
+    "probe.neighbours": Setting(5, *_between(1, 1000), "k of the probe"),
+    "probe.windows": Setting(8, *_between(1), "clips of a segment that the probe looks at, spread evenly, at most"),
     "adapt.optimiser": Setting("sgd", *_one_of("sgd", "adamw"), "sgd with adapt.momentum, or adamw"),
     "adapt.schedule": Setting("cosine", *_one_of("cosine", "step", "constant"), "of the learning rate: to 0 along a cosine, or published: "
                               "a tenth of it after 60 % and again after 80 % of the steps"),

@@ -13,7 +13,7 @@ import numpy as np
 from acx_jax.contracts import NORMAL, Clips, StoredSegment
 from acx_jax.data.prepared import Windows, load_windows, open_records
 from acx_jax.data.splits import ADAPT
-from acx_jax.data.windows import WINDOWS_PER_BLOCK, block_ranges, window_count
+from acx_jax.data.windows import WINDOWS_PER_BLOCK, block_ranges, spread, window_count
 from acx_jax.errors import UsageError
 from acx_jax.randomness import numpy_stream
 
@@ -53,15 +53,15 @@ class WindowPlaces(NamedTuple):
 
 
 def windows_feed(prepared: Path, stored: Sequence[StoredSegment], split: str, *, crop: int, batch: int, length: int,
-                 stride: int, start_batch: int = 0) -> Iterator[WindowBatch]:
+                 stride: int, most: int = 0, start_batch: int = 0) -> Iterator[WindowBatch]:
     """Yields the windows of all segments of `split`, in the order of `stored`, centre-cropped, from batch `start_batch` on.
 
-    length, stride: as the records were prepared for. The last batch is filled up by repeating its last window. Holds a few
+    length, stride: as the records were prepared for. most: windows of a segment at most, spread evenly; 0 for all. The last batch is filled up by repeating its last window. Holds a few
     blocks and batches in memory. Raises UsageError when `crop` is larger than the stored frames.
     """
     if (length, stride) != load_windows(prepared):
         raise ValueError(f"windows of {length} frames, stride {stride}, asked of records prepared for {load_windows(prepared)}")
-    where = locate_windows([s for s in stored if s.segment.split == split], length=length, stride=stride)
+    where = locate_windows([s for s in stored if s.segment.split == split], length=length, stride=stride, most=most)
     records = open_records(prepared, split)
     if len(records):
         _check_crop(records[0]["frames"].shape, crop)
@@ -69,10 +69,9 @@ def windows_feed(prepared: Path, stored: Sequence[StoredSegment], split: str, *,
     return iterate(source, start_batch)
 
 
-def locate_windows(stored: Sequence[StoredSegment], *, length: int, stride: int) -> WindowPlaces:
-    """Record and frame of every window of `stored`, segments of one split, segment by segment."""
-    counts = [window_count(s.frames, length=length, stride=stride) for s in stored]
-    index = [np.arange(count) for count in counts]
+def locate_windows(stored: Sequence[StoredSegment], *, length: int, stride: int, most: int = 0) -> WindowPlaces:
+    """Record and frame of every window of `stored`, segments of one split, segment by segment; `most` of each, unless 0."""
+    index = [spread(window_count(s.frames, length=length, stride=stride), most) for s in stored]
     records = [s.first_record + i // WINDOWS_PER_BLOCK for s, i in zip(stored, index)]
     starts = [i % WINDOWS_PER_BLOCK * stride for i in index]
     return WindowPlaces(*(np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64) for parts in (records, starts)))

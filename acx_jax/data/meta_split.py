@@ -1,4 +1,5 @@
-"""Which evaluation segments meta-training may see: whole groups of videos and sources, none of them in an evaluation episode."""
+"""Which evaluation segments meta-training and the probe of the adaptation may see: whole groups of videos and sources, none of them in an
+evaluation episode."""
 
 from __future__ import annotations
 
@@ -11,15 +12,17 @@ from acx_jax.data.episodes import group_segments
 from acx_jax.errors import UsageError
 from acx_jax.randomness import numpy_stream
 
-TRAIN, VALIDATION, EVALUATE, UNUSED = "train", "validation", "evaluate", ""
+TRAIN, VALIDATION, PROBE, EVALUATE, UNUSED = "train", "validation", "probe", "evaluate", ""
 
 
-def meta_parts(segments: Sequence[Segment], *, share: float, validation: float, held_out: Sequence[str], seed: int) -> np.ndarray:
-    """The part of each segment, str [S]: TRAIN, VALIDATION, EVALUATE or UNUSED.
+def meta_parts(segments: Sequence[Segment], *, share: float, validation: float, held_out: Sequence[str], seed: int,
+               probe: float = 0.0) -> np.ndarray:
+    """The part of each segment, str [S]: TRAIN, VALIDATION, PROBE, EVALUATE or UNUSED.
 
     Of the groups that share no video and no source with others, those with and those without an abnormal segment apart,
-    round(share * groups) go to meta-training, round(validation * those) of these choose when it stops, and all others evaluate. Abnormal segments of a category in `held_out` are only evaluated,
-    those of any other are then only meta-trained on. Raises UsageError for a category that no segment has.
+    round(share * groups) go to meta-training, round(validation * those) of these choose when it stops, round(probe * groups) others are the
+    probe's, and all the rest evaluate. Abnormal segments of a category in `held_out` are only evaluated, those of any other are then
+    not evaluated. Raises UsageError for a category that no segment has.
     """
     _check_categories(segments, held_out)
     groups = group_segments(segments)
@@ -30,6 +33,7 @@ def meta_parts(segments: Sequence[Segment], *, share: float, validation: float, 
         seen = round(share * len(drawn))
         names[drawn[:seen]] = TRAIN
         names[drawn[: round(validation * seen)]] = VALIDATION
+        names[drawn[len(drawn) - round(probe * len(drawn)):]] = PROBE
     parts = names[groups.of_segment]
     if held_out:
         kept = np.array([s.category in held_out for s in segments])

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 WINDOWS_PER_BLOCK = 16  # 68 frames at 8-frame windows of stride 4: small enough to read for one clip, large enough to read on
 
 
 def window_count(frames: int, *, length: int, stride: int) -> int:
     """Windows of `length` frames, `stride` apart, that lie whole in `frames` frames: floor((L - length) / stride) + 1."""
     return max(0, (frames - length) // stride + 1)
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of the numbers 0 .. count - 1, int [n] in order, evenly from the first to the last; all of them if most is 0."""
+    return np.arange(count) if not 0 < most < count else np.linspace(0, count - 1, most).round().astype(int)
 
 
 def block_ranges(frames: int, *, length: int, stride: int) -> list[tuple[int, int]]:

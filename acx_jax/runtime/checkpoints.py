@@ -45,9 +45,13 @@ class Checkpoints:
         if self._manager.should_save(step) or (now and step not in self._manager.all_steps()):
             self._manager.save(step, args=ocp.args.StandardSave(_with_elements(state())), force=now)
 
+    def wait(self) -> None:
+        """Until what is being written is there."""
+        self._manager.wait_until_finished()
+
     def close(self) -> None:
         """Waits for what is being written."""
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
 

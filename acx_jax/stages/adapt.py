@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import Any
 
 import jax
@@ -19,23 +18,26 @@ from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
 from acx_jax.runtime.files import write_json
-from acx_jax.runtime.pace import Pace
-from acx_jax.runtime.peak import matrix_rate
 from acx_jax.runtime.stopping import deferred
 from acx_jax.selfsup import training
-from acx_jax.stages.adapt_program import make_program, step_flops
-from acx_jax.stages.adapt_record import LOG, SPEED, OneBehind, Record, Speed, in_words
+from acx_jax.stages import meta_parts
+from acx_jax.stages.adapt_behind import Behind, check_finite
+from acx_jax.stages.adapt_probe import Watch, make_probe
+from acx_jax.stages.adapt_program import handed_on, make_program
+from acx_jax.stages.adapt_record import OneBehind, Record, in_words
 from acx_jax.stages.encoder import settings as encoder_settings
 from acx_jax.stages.job import Job
 
 SUMMARY, ENCODER = "summary.json", "encoder"
+Asked = Callable[[int], BaseException | None]
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config this stage depends on; how often it saves changes nothing in what it computes."""
     adapt = config.adapt.to_dict()
     adapt.pop("checkpoint_every")
-    return {"seed": config.seed, "adapt": adapt, "encoder": encoder_settings(config)}
+    probe = {"probe": config.probe.to_dict()} | meta_parts.division(config) if config.probe.share else {}
+    return {"seed": config.seed, "adapt": adapt, "encoder": encoder_settings(config)} | probe
 
 
 def run(job: Job) -> None:
@@ -45,11 +47,9 @@ def run(job: Job) -> None:
         job.log.info(f"adapt: left out, {reason}; features of one encoder will be evaluated")
         write_json(job.out / SUMMARY, {"adapted": False, "reason": reason})
         return
-    state = _train(job, clips)
-    slow = job.config.adapt.result == "average"
-    params, statistics = (state.key_params, state.key_statistics) if slow else (state.params, state.statistics)
-    save_variables(job.out / ENCODER, {"params": params["encoder"], "batch_stats": statistics})
-    write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": _video_count(clips)})
+    variables, probed = _train(job, clips)
+    save_variables(job.out / ENCODER, variables)
+    write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": _video_count(clips)} | probed)
 
 
 def take_part(job: Job) -> None:
@@ -59,11 +59,14 @@ def take_part(job: Job) -> None:
         job.log.info(f"adapt: left out, {reason}")
         return
     step, state = _program(job.config, clips)
+    late = OneBehind(lambda number, metrics, videos: check_finite(job.config, number, float(metrics["loss"][0]), videos),
+                     at_once=devices.on_cpu())
 
-    def take(number: int, metrics: dict[str, Any], videos: list[str]) -> None:
-        _check_finite(job.config, number, _numbers(metrics), videos)
+    def after(number: int, state: training.AdaptState, metrics: dict[str, Any], videos: list[str], asked_to_stop: Asked) -> BaseException | None:
+        late.put(number, metrics, videos)
+        return asked_to_stop(number)
 
-    _run_steps(job, clips, step, devices.from_first_process(state), take=take)
+    _run_steps(job, clips, step, devices.from_first_process(state), after)
 
 
 def _clips(job: Job) -> list[StoredSegment]:
@@ -80,47 +83,46 @@ def _left_out(config: ConfigDict, clips: list[StoredSegment]) -> str | None:
     return None if clips else "no video is left to adapt on"
 
 
-def _train(job: Job, clips: list[StoredSegment]) -> training.AdaptState:
+def _train(job: Job, clips: list[StoredSegment]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The variables of the encoder to hand on, and what a probe found."""
     step, state = _program(job.config, clips)
+    probe = make_probe(job)
     with closing(Checkpoints(job.out / "checkpoints", every=job.config.adapt.checkpoint_every)) as checkpoints:
         state = devices.from_first_process(_resumed(checkpoints, state, job))
         _say_start(job, clips)
         with closing(Record(job.out, done=int(state.step))) as record:
-            return _train_on(job, clips, step, state, checkpoints, record)
+            watch = Watch(job, probe, record) if probe else None
+            state = _train_on(job, clips, step, state, checkpoints, record, watch)
+    variables = handed_on(state, job.config)
+    if watch is None:
+        return variables, {}
+    return watch.variables(variables) if job.config.adapt.result == "best" else variables, {"probe": watch.summary()}
 
 
-def _train_on(job: Job, clips: list[StoredSegment], step: Any, state: training.AdaptState, checkpoints: Checkpoints,
-              record: Record) -> training.AdaptState:
-    """The steps that `state` has not done yet, told of and kept."""
-    newest: dict[str, Any] = {}
-    pace = Pace(busy=lambda: not all(value.is_ready() for value in jax.tree.leaves(newest)))
-    speed = _speed(job.config, pace, newest)
+def _train_on(job: Job, clips: list[StoredSegment], step: Any, state: training.AdaptState, checkpoints: Checkpoints, record: Record,
+              watch: Watch | None) -> training.AdaptState:
+    """The steps that `state` has not done yet, told of, watched and kept."""
+    if watch and watch.due(int(state.step)):
+        watch.look(int(state.step), handed_on(state, job.config))
     with job.log.progress("adapt", job.config.adapt.steps, unit="steps", start=int(state.step)) as advance:
-        take = partial(_take_step, job, record, speed, advance)
-        state = _run_steps(job, clips, step, state, take=take, checkpoints=checkpoints, pace=pace, newest=newest)
-    if (rates := speed.whole()) is not None:
+        behind = Behind(job, advance, checkpoints=checkpoints, record=record, watch=watch)
+        state = _run_steps(job, clips, step, state, behind, behind.pace.batches)
+    if (rates := behind.speed.whole()) is not None:
         job.log.info(f"adapt: {in_words(rates)}")
     return state
 
 
-def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.AdaptState, *, take: Callable[..., None],
-               checkpoints: Checkpoints | None = None, pace: Pace | None = None, newest: dict[str, Any] | None = None) -> training.AdaptState:
-    """The steps that `state` has not done yet. take(number, metrics, videos) gets what came of each, one late; `newest` the metrics at once."""
-    config, steps, done = job.config, job.config.adapt.steps, int(state.step)
+def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.AdaptState, after: Callable[..., BaseException | None],
+               watched: Callable[[Iterator[Clips]], Iterator[Clips]] = iter) -> training.AdaptState:
+    """The steps that `state` has not done yet. after(number, state, metrics, videos, asked_to_stop) is called behind each and gives what to
+    raise, None mostly. watched: looks on as batches are asked for."""
+    config, done = job.config, int(state.step)
     key, names = randomness.stream(config.seed, "adapt"), video_names(clips, config.data.clip_frames)
-    state, late = devices.replicate(state), OneBehind(take)
-    feed = _feed(job, clips, start_step=done)
+    state, feed = devices.replicate(state), _feed(job, clips, start_step=done)
     with deferred(devices.process()[1]) as asked_to_stop, _others_may_go():
-        for number, batch in enumerate(pace.batches(feed) if pace else feed, done + 1):
+        for number, batch in enumerate(watched(feed), done + 1):
             state, metrics = step(state, devices.split(Clips(*map(np.asarray, batch))), key)
-            if newest is not None:
-                newest["metrics"] = metrics
-            late.put(number, metrics, [names[i] for i in np.unique(batch.video)])
-            stop = asked_to_stop(number)
-            if stop is not None or number == steps or (checkpoints and checkpoints.due(number)):
-                late.flush()  # what is saved was found to be finite
-            if checkpoints:
-                checkpoints.save(number, lambda: devices.first(state), now=stop is not None)
+            stop = after(number, state, metrics, [names[i] for i in np.unique(batch.video)], asked_to_stop)
             if stop is not None:
                 job.log.info(f"adapt: asked to stop, step {number} is saved")
                 raise stop
@@ -147,27 +149,6 @@ def _feed(job: Job, clips: list[StoredSegment], *, start_step: int) -> Iterator[
                       start_step=start_step, process=Process(*devices.process()))
 
 
-def _take_step(job: Job, record: Record, speed: Speed, advance: Any, number: int, metrics: dict[str, Any], videos: list[str]) -> None:
-    """Notes what came of a step."""
-    values = _numbers(metrics)
-    _log_step(job, record, number, values, videos)
-    if (rates := speed.step()) is not None:
-        record.add(SPEED, {"step": number} | rates)
-    advance(1, f"loss {values['loss']:.3f}")
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value[0]) for name, value in metrics.items()}
-
-
-def _speed(config: ConfigDict, pace: Pace, newest: dict[str, Any]) -> Speed:
-    def peak() -> float:
-        jax.block_until_ready(newest)
-        return devices.process()[1] * matrix_rate(config.encoder.dtype)  # of processes on machines alike
-
-    return Speed(pace, clips=config.adapt.batch, flops=step_flops(config), peak=peak)
-
-
 def _program(config: ConfigDict, clips: list[StoredSegment]) -> tuple[Any, training.AdaptState]:
     _check_batch(config.adapt.batch)
     return make_program(config, batches_of_an_epoch=max(_video_count(clips) // config.adapt.batch, 1))
@@ -185,18 +166,6 @@ def _resumed(checkpoints: Checkpoints, state: training.AdaptState, job: Job) -> 
         return state
     job.log.info(f"adapt: goes on from the checkpoint of step {int(newest.step)}")
     return newest
-
-
-def _log_step(job: Job, record: Record, step: int, metrics: dict[str, float], videos: list[str]) -> None:
-    record.add(LOG, {"step": step} | metrics)
-    _check_finite(job.config, step, metrics, videos)
-
-
-def _check_finite(config: ConfigDict, step: int, metrics: dict[str, float], videos: list[str]) -> None:
-    if not np.isfinite(metrics["loss"]):
-        raise WorkError(f"adapt: the loss of step {step} is {metrics['loss']}, on clips of {', '.join(videos)}: try a lower "
-                        f"--config.adapt.learning_rate (it is {config.adapt.learning_rate}), or leave those videos out with "
-                        "--config.data.exclude")
 
 
 def _say_start(job: Job, clips: list[StoredSegment]) -> None:

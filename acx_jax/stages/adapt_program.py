@@ -39,6 +39,13 @@ def make_program(config: ConfigDict, *, batches_of_an_epoch: int) -> tuple[Any, 
     return devices.map_over_devices(step, in_axes=(0, 0, None), donate=(0,)), state
 
 
+def handed_on(state: training.AdaptState, config: ConfigDict) -> dict[str, Any]:
+    """The variables of the encoder that a run with this config hands on, of the state of one device: its own, or its slow average."""
+    slow = config.adapt.result == "average"
+    params, statistics = (state.key_params, state.key_statistics) if slow else (state.params, state.statistics)
+    return {"params": params["encoder"], "batch_stats": statistics}
+
+
 def step_flops(config: ConfigDict) -> float:
     """Operations of a step in its convolutions and matrix products, over all devices."""
     adapt, crop = config.adapt, config.encoder.crop

@@ -11,23 +11,23 @@ from acx_jax.runtime.curves import Curves
 from acx_jax.runtime.files import write_text
 from acx_jax.runtime.pace import Pace, Read
 
-LOG, SPEED, CURVES = "log.jsonl", "speed.jsonl", "curves"
+LOG, SPEED, PROBES, CURVES = "log.jsonl", "speed.jsonl", "probes.jsonl", "curves"
 SPEED_EVERY = 10.0  # seconds between lines of SPEED, at least
 
 
 class Record:
     """The lines of a run that goes on behind step `done`, each of them also points of the curves; what was written of later steps is cut off.
 
-    LOG has the same bytes however often a run was interrupted; what depends on the machine's mood stands in SPEED.
+    LOG and PROBES have the same bytes however often a run was interrupted; what depends on the machine's mood stands in SPEED.
     """
 
     def __init__(self, folder: Path, *, done: int):
         self._folder = folder
-        earlier = [line for name in (LOG, SPEED) for line in _cut(folder / name, done)]
+        earlier = [line for name in (LOG, SPEED, PROBES) for line in _cut(folder / name, done)]
         self._curves = Curves(folder / CURVES, earlier)
 
     def add(self, name: str, line: Mapping[str, float]) -> None:
-        """Appends a line, which has a `step`, to the file LOG or SPEED."""
+        """Appends a line, which has a `step`, to the file LOG, SPEED or PROBES."""
         rounded = {key: value if key == "step" else round(value, 6) for key, value in line.items()}
         with (self._folder / name).open("a") as file:
             file.write(json.dumps(rounded) + "\n")
@@ -78,16 +78,22 @@ class Speed:
 
 
 class OneBehind:
-    """Hands things on to `take` one call late: a step's results are fetched once the next one is on its way, so that no device waits."""
+    """Hands things on to `take` one call late: a step's results are fetched once the next one is on its way, so that no device waits.
 
-    def __init__(self, take: Callable[..., None]):
-        self._take = take
+    at_once: not late. A CPU split into devices is to run one step at a time, for steps that wait for each other's devices may take all
+    of XLA's threads, and none is left for the device that is waited for.
+    """
+
+    def __init__(self, take: Callable[..., None], *, at_once: bool):
+        self._take, self._at_once = take, at_once
         self._held: tuple[Any, ...] | None = None
 
     def put(self, *item: Any) -> None:
         """Hands on the item before, and holds this one."""
         self.flush()
         self._held = item
+        if self._at_once:
+            self.flush()
 
     def flush(self) -> None:
         """Hands on what is held."""
@@ -103,12 +109,13 @@ def in_words(rates: Mapping[str, float]) -> str:
 
 
 def _cut(path: Path, done: int) -> list[dict[str, Any]]:
-    lines = [line for line in _lines(path) if line["step"] <= done]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-    return lines
+    kept = [line for line in lines(path) if line["step"] <= done]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Those of a file that are whole, from the first; none where there is no file."""
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
             yield json.loads(line)

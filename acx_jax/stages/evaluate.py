@@ -47,6 +47,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     if config.episodes.file:
         used["episodes"] = {"file": digest_of(Path(config.episodes.file))}
     used |= {"meta": config.meta.to_dict()} if config.meta.steps else {}
+    used |= meta_parts.division(config) if config.probe.share else {}
     code = code_of(config)
     return used | {"learner_code": code} if code else used
 
@@ -97,15 +98,15 @@ def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
     save_episodes(job.out / EPISODES, episodes, origin)
     others = len(segments) - len(usable)
     job.log.info(f"evaluate: {len(episodes.support)} episodes, {WAY}-way {episodes.shot}-shot {episodes.queries}-query, {origin.protocol}, from "
-                 f"{len(usable)} segments" + (f"; the other {others} are meta-training's" if others else "")
+                 f"{len(usable)} segments" + (f"; the other {others} are meta-training's or the probe's" if others else "")
                  + (f"; replayed from {asked.file}" if asked.file else ""))
     return episodes
 
 
 def _refuse_trained_on(file: str, episodes: Episodes, usable: np.ndarray) -> None:
     if not np.isin(np.concatenate([episodes.support, episodes.query], axis=1), usable).all():
-        raise UsageError(f"config.episodes.file {file} has episodes with segments that meta-training has seen: set "
-                         "--config.meta.steps=0, or take episodes of a run with the same config.meta settings")
+        raise UsageError(f"config.episodes.file {file} has episodes with segments that meta-training or the probe has seen: set "
+                         "--config.meta.steps=0 and --config.probe.share=0, or take episodes of a run with the same config.meta and config.probe")
 
 
 def _episodes_of_part(job: Job, part: Subset, stored: Sequence[StoredSegment]) -> Episodes | None:

@@ -1,8 +1,9 @@
-"""The parts that meta-training divides the evaluation segments into, as the config asks, and the episodes of each."""
+"""The parts that meta-training and the probe divide the evaluation segments into, as the config asks, and the episodes of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,13 +15,18 @@ from acx_jax.errors import UsageError
 
 
 def indices_of(config: ConfigDict, segments: Sequence[Segment], part: str) -> np.ndarray:
-    """Which segments are of a part, int [n]; all of them are evaluated where nothing is meta-trained."""
-    if not config.meta.steps:
-        return np.arange(len(segments)) if part == EVALUATE else np.arange(0)
+    """Which segments are of a part, int [n]; all of them are evaluated where nothing is meta-trained and there is no probe."""
     meta = config.meta
-    parts = meta_parts(segments, share=meta.share, validation=meta.validation, held_out=meta.held_out,
-                       seed=config.seed + meta.split)
+    parts = meta_parts(segments, share=meta.share if meta.steps else 0.0, validation=meta.validation, held_out=meta.held_out if meta.steps else (),
+                       seed=config.seed + meta.split, probe=config.probe.share)
     return np.flatnonzero(parts == part)
+
+
+def division(config: ConfigDict) -> dict[str, Any]:
+    """The settings that `indices_of` follows, where there are parts."""
+    meta = config.meta
+    by_meta = {"share": meta.share, "validation": meta.validation, "held_out": list(meta.held_out)} if meta.steps else {}
+    return {"parts": by_meta | {"split": meta.split, "probe": config.probe.share}} if meta.steps or config.probe.share else {}
 
 
 def feasible_query(config: ConfigDict, segments: Sequence[Segment], part: str) -> int:
@@ -30,10 +36,12 @@ def feasible_query(config: ConfigDict, segments: Sequence[Segment], part: str) -
     try:
         return largest_query([segments[i] for i in picked], shot=asked.shot, query=query, protocol=asked.protocol)
     except UsageError as error:
-        if not config.meta.steps:
+        if not config.meta.steps and not config.probe.share:
             raise
-        raise UsageError(f"the {part} part of config.meta.share={config.meta.share} and config.meta.validation="
-                         f"{config.meta.validation}, {len(picked)} of {len(segments)} segments: {error}") from None
+        of_meta = f"config.meta.share={config.meta.share} and config.meta.validation={config.meta.validation}" if config.meta.steps else ""
+        of_probe = f"config.probe.share={config.probe.share}" if config.probe.share else ""
+        raise UsageError(f"the {part} part of {' and '.join(filter(None, (of_meta, of_probe)))}, {len(picked)} of {len(segments)} segments: "
+                         f"{error}") from None
 
 
 def episodes_of(config: ConfigDict, segments: Sequence[Segment], part: str, *, count: int, query: int) -> Episodes:

@@ -52,7 +52,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     own.pop("fit_steps")
     learner = config.learners.to_dict()
     return {"seed": config.seed, "meta": own, "shot": config.episodes.shot, "protocol": config.episodes.protocol,
-            "learner": {"pool": learner["pool"]} | learner[config.meta.learner]} if config.meta.steps else {"meta": None}
+            "learner": {"pool": learner["pool"]} | learner[config.meta.learner]} | (meta_parts.division(config) if config.probe.share else {}) if config.meta.steps else {"meta": None}
 
 
 def run(job: Job) -> None:

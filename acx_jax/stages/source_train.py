@@ -101,7 +101,7 @@ def _steps(job: Job, at: Run, program: Program, train: list[Videos], held: list[
                 at, judged = _validated(job, at, devices.first(state), program, held)
                 line |= judged
             _log(job, line)
-            stop = asked_to_stop()
+            stop = asked_to_stop(number)
             if "validation_loss" in line or stop is not None:
                 checkpoints.save(number, lambda: at._replace(state=devices.first(state)), now=stop is not None)
             advance(1, f"loss {line['loss']:.3f}, accuracy {line['accuracy']:.3f}")
