@@ -44,9 +44,11 @@ def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> PickledArr
     return made
 
 
-NAMES = {
-    "numpy.ndarray": PickledArray, "numpy.dtype": PickledType,
-    **{f"numpy.{core}.multiarray._reconstruct": lambda *_: PickledArray() for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": lambda *_: None for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric._frombuffer": lambda *parts: _from_buffer(*parts) for core in ("core", "_core")},
-}
+def names() -> dict[str, Any]:
+    """What pickles of arrays may name, made anew for each file: a pickle can set attributes of a function that it was given."""
+    return {
+        "numpy.ndarray": PickledArray, "numpy.dtype": PickledType,
+        **{f"numpy.{core}.multiarray._reconstruct": lambda *_: PickledArray() for core in ("core", "_core")},
+        **{f"numpy.{core}.multiarray.scalar": lambda *_: None for core in ("core", "_core")},
+        **{f"numpy.{core}.numeric._frombuffer": lambda *parts: _from_buffer(*parts) for core in ("core", "_core")},
+    }

@@ -23,10 +23,24 @@ STORAGES = {
     "BFloat16Storage": np.dtype(jnp.bfloat16), "LongStorage": np.dtype("<i8"), "IntStorage": np.dtype("<i4"),
     "ShortStorage": np.dtype("<i2"), "CharStorage": np.dtype("i1"), "ByteStorage": np.dtype("u1"), "BoolStorage": np.dtype("?"),
 }
+TYPES = (  # of torch, beside the tensors: settings in a training checkpoint
+    "float", "double", "half", "bfloat16", "long", "int", "short", "float16", "float32", "float64", "uint8", "uint16", "uint32", "uint64",
+    "int8", "int16", "int32", "int64", "bool", "complex32", "complex64", "complex128", "cfloat", "cdouble",
+)
 
 
 class WeightsError(ValueError):
     """A weight file is missing, damaged or not of the asked-for architecture; the message names file and entry."""
+
+
+class TorchType:
+    """Stands for a type of PyTorch: says its own name and takes no state, which NumPy's types, one for the process, would believe."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        raise WeightsError(f"the file sets the state of torch.{self.name}, which has none")
 
 
 class Storage(NamedTuple):
@@ -76,7 +90,9 @@ def _allowed() -> dict[str, Any]:
     """What a weight file may name, made anew for each file: a pickle can set attributes of what it was given."""
     return {
         "collections.OrderedDict": OrderedDict,
+        "collections.Counter": dict,  # schedules of the learning rate keep their milestones in one
         "builtins.set": set, "__builtin__.set": set,
+        **{f"{builtins}.{name}": lambda *_: None for builtins in ("builtins", "__builtin__") for name in ("complex", "bytearray")},
         "argparse.Namespace": type("Namespace", (), {}),  # the published adapted checkpoints keep their flags in one
         "__builtin__.bytes": lambda: b"",  # how old pickles write no bytes
         "torch.Size": tuple,
@@ -84,9 +100,10 @@ def _allowed() -> dict[str, Any]:
         "torch._utils._rebuild_tensor": lambda *parts: _rebuild_tensor(*parts),
         "torch._utils._rebuild_tensor_v2": lambda *parts: _rebuild_tensor(*parts),
         "torch._utils._rebuild_parameter": lambda data, *_: data,
+        "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
         "_codecs.encode": lambda text, encoding: _latin1(text, encoding),
-        **{f"torch.{name}": dtype for name, dtype in STORAGES.items()},
-        **array_pickles.NAMES,
+        **{f"torch.{name}": TorchType(name) for name in (*STORAGES, *TYPES)},
+        **array_pickles.names(),
     }
 
 
@@ -109,10 +126,10 @@ class WeightUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Storage:
         if self._storage is None or not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or any(pid[5:]):
             raise WeightsError("the file points at something that is no storage of numbers")
-        dtype, key, count = pid[1], pid[2], pid[4]
-        if not isinstance(dtype, np.dtype) or not isinstance(count, int) or count < 0:
+        kind, key, count = pid[1], pid[2], pid[4]
+        if not isinstance(kind, TorchType) or kind.name not in STORAGES or not isinstance(count, int) or count < 0:
             raise WeightsError(f"storage {key} is described in a way that makes no sense")
-        return self._storage(dtype, str(key), count)
+        return self._storage(STORAGES[kind.name], str(key), count)
 
 
 def read_zip(archive: zipfile.ZipFile) -> Any:

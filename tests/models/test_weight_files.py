@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from acx_jax.models.torch_files import WeightsError, WeightUnpickler
+from acx_jax.models.torch_files import STORAGES, WeightsError, WeightUnpickler
 from acx_jax.models.weight_files import read_entries
 from acx_jax.models.weight_match import find_weights
 from acx_jax.models.weight_names import to_torch, wanted
@@ -155,6 +155,57 @@ def test_a_pickle_leaves_no_mark_on_what_it_was_given(tmp_path: Path) -> None:
     with path.open("rb") as file:
         assert not hasattr(WeightUnpickler(file).find_class("argparse", "Namespace"), "mark")
     assert not hasattr(Namespace, "mark")
+
+
+def build(name: str, state: object) -> bytes:
+    """A pickle that names something of torch and sets its state."""
+    return b"\x80\x02ctorch\n" + name.encode() + b"\n" + pickle.dumps(state, 2)[2:-1] + b"b."
+
+
+def looks(dtype: np.dtype) -> tuple:
+    return dtype.itemsize, dtype.alignment, dtype.byteorder, dtype.flags, dtype.isnative, dtype.hasobject, dtype.subdtype
+
+
+@pytest.mark.parametrize("name", [*STORAGES, "float32"])
+@pytest.mark.parametrize("state", [(3, ">", None, None, None, -1, -1, 0), (3, "|", None, None, None, 1 << 20, 1, 63), {"name": "Evil"},
+                                   (None, {"name": "Evil"})])
+def test_a_pickle_cannot_change_a_type_of_the_process(tmp_path: Path, name: str, state: object) -> None:
+    """NumPy believes the state that its types are given, and ml_dtypes has one bfloat16 for the process."""
+    before = {name: looks(dtype) for name, dtype in STORAGES.items()}
+    (tmp_path / "w.ckpt").write_bytes(build(name, state) + bytes(20))
+    with pytest.raises(WeightsError, match=rf"w\.ckpt: the file sets the state of torch\.{name}"):
+        read_entries(tmp_path / "w.ckpt")
+    assert {name: looks(dtype) for name, dtype in STORAGES.items()} == before
+    assert np.ones(3, jnp.bfloat16).nbytes == 6 and (np.ones(3, jnp.bfloat16).astype(np.float32) == 1).all()
+
+
+def test_nothing_that_a_pickle_is_given_is_another_files(tmp_path: Path) -> None:
+    """Classes and functions of the interpreter refuse attributes; all others are made anew."""
+    (tmp_path / "w.ckpt").write_bytes(b"\x80\x02N.")
+    with (tmp_path / "w.ckpt").open("rb") as one, (tmp_path / "w.ckpt").open("rb") as other:
+        first, second = WeightUnpickler(one)._names, WeightUnpickler(other)._names
+    shared = {name for name, given in first.items() if given is second[name]}
+    assert shared == {"collections.OrderedDict", "collections.Counter", "builtins.set", "__builtin__.set", "torch.Size", "numpy.ndarray", "numpy.dtype"}
+    for name in shared:
+        module, _, leaf = name.rpartition(".")
+        (tmp_path / "w.ckpt").write_bytes(f"c{module}\n{leaf}\n(N}}S'mark'\nI1\nstb.".encode())
+        with pytest.raises(WeightsError):
+            read_entries(tmp_path / "w.ckpt")
+        assert not hasattr(first[name], "mark")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_settings_of_a_training_beside_the_weights_are_passed_over(tmp_path: Path, zipped: bool) -> None:
+    torch = pytest.importorskip("torch")
+    parameter = torch.nn.Parameter(torch.ones(3))
+    parameter.tag = 3  # is saved with its attributes
+    optimiser = torch.optim.SGD([parameter], 0.1)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [3, 5])
+    torch.save({"model": {"a": parameter}, "lr_scheduler": schedule.state_dict(), "dtype": torch.float32, "half": torch.bfloat16,
+                "complex": complex(1, 2), "bytes": bytearray(b"xx")}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    torch.load(tmp_path / "w.pth", weights_only=True)  # PyTorch reads it, too
+    entries = read_entries(tmp_path / "w.pth")
+    assert list(entries) == ["model/a"] and (np.asarray(entries["model/a"]) == 1).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(50), b"PK\x03\x04" + bytes(50), b"\x10\0\0\0\0\0\0\0{" + bytes(40),
