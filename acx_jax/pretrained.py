@@ -34,8 +34,8 @@ def run(arguments: list[str]) -> None:
     from acx_jax.models.pretrained import i3d_path
     from acx_jax.stages import weights
 
-    source = i3d_path() if flags.source == "i3d_kinetics400" else Path(flags.source).expanduser()
-    target = Path(flags.to).expanduser() if flags.to else None
+    source = i3d_path() if flags.source == "i3d_kinetics400" else _path(flags.source)
+    target = None if flags.to is None else _path(flags.to)
     arch = _arch(flags.arch, weights.run_arch(source) if flags.source != "i3d_kinetics400" else "i3d", source)
     if target is not None:
         weights.check_target(target)
@@ -46,6 +46,13 @@ def run(arguments: list[str]) -> None:
         return
     weights.write(found, target, summary)
     print(f"{'written':<11} {target}{_use(found.arch, target)}")
+
+
+def _path(given: str) -> Path:
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:  # of a user that is not there
+        raise UsageError(f"{given}: {error}") from None
 
 
 def _arch(asked: str | None, known: str, source: Path) -> str:
@@ -88,14 +95,15 @@ def _classes(summary: dict[str, Any]) -> str:
 
 def _use(arch: str, target: Path) -> str:
     from acx_jax.models.weight_names import CONTEXT_HEAD
+    from acx_jax.stages import weights
 
-    if target.suffix == ".safetensors":
+    if weights.is_torch_file(target):
         return ", in PyTorch's names"
     return "" if arch == CONTEXT_HEAD else f"; use it with --config.encoder.arch={arch} --config.encoder.weights={target}"
 
 
 def main(arguments: list[str]) -> int:
-    """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage or a file that cannot be used."""
+    """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage or a file that cannot be used, 130 when interrupted."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:
@@ -104,6 +112,9 @@ def main(arguments: list[str]) -> int:
     except (UsageError, WorkError, OSError, ValueError) as error:
         print(f"acx_jax: {error}", file=sys.stderr)
         return 1 if isinstance(error, (WorkError, OSError)) else 2
+    except KeyboardInterrupt:
+        print("acx_jax: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

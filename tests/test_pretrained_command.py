@@ -147,6 +147,11 @@ def test_wrong_weights_are_known_before_any_work(file: Path) -> None:
     (("--from", ".", "--arch", ARCH), "a folder without weights"),
     (("--from", "w.safetensors", "--arch", ARCH, "--to", "full"), "full holds other files"),
     (("--from", "w.safetensors", "--arch", ARCH, "--to", "text.pth"), "text.pth is a file"),
+    (("--from", "w.safetensors", "--arch", ARCH, "--to", "new.pth"), "new.pth: files that end in .pth are not written"),
+    (("--from", "w.safetensors", "--arch", ARCH, "--to", "new.NPZ"), "new.NPZ: files that end in .NPZ are not written"),
+    (("--from", "w.safetensors", "--arch", ARCH, "--to", "circle"), "circle is a link that leads back to itself"),
+    (("--from", "w.safetensors", "--arch", ARCH, "--to", "~nobody-here/new"), "~nobody-here/new: .*home"),
+    (("--from", "~nobody-here/w.pth", "--arch", ARCH), "~nobody-here/w.pth: .*home"),
 ])
 def test_wrong_usage_and_bad_files_are_said_in_a_line_and_leave_nothing(
         file: Path, tmp_path: Path, state, monkeypatch, capsys, arguments, message: str) -> None:
@@ -156,6 +161,7 @@ def test_wrong_usage_and_bad_files_are_said_in_a_line_and_leave_nothing(
     np.savez(tmp_path / "nan.npz", **(state | {"stem.1.bias": np.full(45, np.nan, np.float32)}))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
+    (tmp_path / "circle").symlink_to("circle")
     before = sorted(tmp_path.rglob("*"))
     target = () if "--to" in arguments else ("--to", "new")
     assert run(*arguments, *target) == 2
@@ -174,6 +180,53 @@ def test_a_write_that_fails_leaves_the_old_folder(file: Path, tmp_path: Path, mo
     assert "No space left" in capsys.readouterr().err
     assert (target / "weights.safetensors").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["converted", "w.safetensors"]
+
+
+def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(file: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    target = tmp_path / "converted"
+    assert run("--from", file, "--arch", ARCH, "--to", target) == 0
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    rename = Path.rename
+
+    def refuse(self: Path, other: Path) -> Path:
+        if self.name.endswith(".new"):
+            raise OSError(5, "Input/output error")
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert run("--from", file, "--arch", ARCH, "--to", target) == 1
+    assert "Input/output error" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["converted", "w.safetensors"]
+
+
+def test_links_are_followed_and_kept(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "there").mkdir()
+    for name, leads_to in (("link", "disk/there"), ("dangling", "disk/new"), ("link.safetensors", "disk/out")):
+        (tmp_path / name).symlink_to(leads_to)
+        for _ in range(2):
+            assert run("--from", file, "--arch", ARCH, "--to", tmp_path / name) == 0
+        assert (tmp_path / name).is_symlink()
+    assert same(load_file(tmp_path / "link" / "weights.safetensors"), load_file(tmp_path / "disk" / "new" / "weights.safetensors"))
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["new", "out", "there"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "disk", "link", "link.safetensors", "w.safetensors"]
+
+
+def test_the_own_folder_is_not_replaced_and_capitals_are_no_other_kind(file: Path, tmp_path: Path, monkeypatch, capsys, state) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert run("--from", file, "--arch", ARCH, "--to", ".") == 2
+    assert capsys.readouterr().err.startswith("acx_jax: . is the folder that this runs in")
+    assert run("--from", file, "--arch", ARCH, "--to", "OUT.SAFETENSORS") == 0
+    assert "OUT.SAFETENSORS, in PyTorch's names" in capsys.readouterr().out
+    assert same(load_file("OUT.SAFETENSORS"), state)
+
+
+def test_an_interrupt_is_said_and_has_its_own_status(file: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(weights, "read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert run("--from", file, "--arch", ARCH) == 130
+    assert capsys.readouterr().err == "acx_jax: interrupted\n"
 
 
 def test_a_run_on_several_devices_is_read_on_one(tmp_path: Path, file: Path, state, environment: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ from acx_jax.runtime.files import replacing, write_json
 
 T = TypeVar("T")
 WEIGHTS, SUMMARY = "weights.safetensors", "weights.json"
+FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".npz", ".npy", ".pkl", ".pickle", ".bin", ".h5", ".hdf5", ".msgpack", ".json", ".zip")
 TRAINED = ("adapt", "meta_train")  # the stages of a run that leave an encoder
 
 
@@ -97,16 +98,22 @@ def _digest(file: Path, _size: int, _changed: int) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
+def is_torch_file(target: Path) -> bool:
+    """Whether weights that go to `target` go to a file in PyTorch's names."""
+    return target.suffix.lower() == ".safetensors"
+
+
 def write(found: Found, target: Path, summary: dict[str, Any]) -> None:
     """Writes weights, whole or not at all: PyTorch's names to a target that ends in .safetensors, else a folder.
 
-    The folder holds our names and `summary`, and is what config.encoder.weights takes.
-    Raises UsageError for a folder that holds anything else, WorkError when the network has no PyTorch form.
+    The folder holds our names and `summary`, and is what config.encoder.weights takes. A link stays one: what it leads to is written.
+    Raises UsageError as `check_target`, WorkError when the network has no PyTorch form.
     """
-    if target.suffix == ".safetensors":
-        _write_torch(found, target)
+    place = check_target(target)
+    if is_torch_file(target):
+        _write_torch(found, place)
     else:
-        _write_folder(found, target, summary)
+        _write_folder(found, place, summary)
 
 
 def _write_torch(found: Found, target: Path) -> None:
@@ -120,27 +127,50 @@ def _write_torch(found: Found, target: Path) -> None:
 
 
 def _write_folder(found: Found, target: Path, summary: dict[str, Any]) -> None:
-    check_target(target)
-    new, old = (target.with_name(f".{target.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
     new.mkdir(parents=True)
     try:
         with replacing(new / WEIGHTS) as file:
             file.write(save(found.variables, metadata={"arch": found.arch}))
         write_json(new / SUMMARY, summary)
+        _put(new, target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _put(new: Path, target: Path) -> None:
+    """Gives the folder `new` the place of `target`; where that fails, what was there is there again."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    try:
         if target.exists():
             target.rename(old)
         new.rename(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def check_target(target: Path) -> None:
-    """Raises UsageError when weights cannot go to `target`: a folder with other things in it, or a file in its place."""
-    if target.suffix == ".safetensors":
-        if target.is_dir():
+def check_target(target: Path) -> Path:
+    """The place that `target` names, links followed.
+
+    Raises UsageError when weights cannot go there: a folder with other things in it, the folder of the process, a file in its
+    place, or the name of a kind of file that is not written.
+    """
+    try:
+        place = target.resolve()
+    except RuntimeError:
+        raise UsageError(f"{target} is a link that leads back to itself") from None
+    if is_torch_file(target):
+        if place.is_dir():
             raise UsageError(f"{target} is a folder: name a file")
-    elif target.exists() and not target.is_dir():
+    elif place.exists() and not place.is_dir():
         raise UsageError(f"{target} is a file: name a folder, or a file that ends in .safetensors")
-    elif target.is_dir() and {file.name for file in target.iterdir()} - {WEIGHTS, SUMMARY}:
+    elif target.suffix.lower() in FILE_SUFFIXES:
+        raise UsageError(f"{target}: files that end in {target.suffix} are not written: name a folder, or a file that ends in .safetensors")
+    elif place.is_dir() and {file.name for file in place.iterdir()} - {WEIGHTS, SUMMARY}:
         raise UsageError(f"{target} holds other files: name a new folder")
+    elif Path.cwd().is_relative_to(place):
+        raise UsageError(f"{target} is the folder that this runs in, which cannot be replaced: name a new folder")
+    return place
