@@ -4,30 +4,56 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
+from scipy.special import expit
 
 THRESHOLD = 0.5  # a query is abnormal if its probability is above; nothing above any class's counts as normal, as published
 BINS = 10  # of the calibration error
 
 
-def episode_metrics(probability: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+def episode_metrics(margin: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Per-episode values, float64 [E] each; f1 and mcc (Matthews' correlation) are of the class abnormal, 0 where undefined.
 
-    probability: float [E, Q] of abnormal. labels: int [Q], 0 normal and 1 abnormal, both present, the same in each episode.
+    margin: float [E, Q], how far the logit of abnormal lies above that of normal. Rankings and fitted thresholds are of it: in
+    float32, the probability of every margin above 17 is 1. labels: int [Q], 0 normal and 1 abnormal, both present, the
+    same in each episode.
     """
-    called, abnormal = probability > THRESHOLD, labels == 1
+    probability, abnormal = expit(margin), labels == 1
+    called = probability > THRESHOLD
     right = called == abnormal
     return {
         "accuracy": right.mean(axis=1),
-        "auroc": np.array([roc_auc_score(labels, row) for row in probability]),
-        "average_precision": np.array([average_precision_score(labels, row) for row in probability]),
+        "auroc": auroc(margin, abnormal),
+        "average_precision": average_precision(margin, abnormal),
         "recall_normal": right[:, ~abnormal].mean(axis=1),
         "recall_abnormal": right[:, abnormal].mean(axis=1),
-        "f1": np.array([f1_score(labels, row, zero_division=0) for row in called]),
-        "mcc": np.array([matthews_corrcoef(labels, row) for row in called]),
+        **_of_calls(called, abnormal),
         "ece": calibration_error(probability, abnormal),
-        "accuracy_calibrated": calibrated_accuracy(probability, abnormal),
+        "accuracy_calibrated": calibrated_accuracy(margin, abnormal),
     }
+
+
+def auroc(score: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve [E] of score [E, Q]: the share of pairs of both classes in order, ties counting half (Mann and Whitney's U).
+
+    abnormal: bool [Q], both present.
+    """
+    ranks, own = stats.rankdata(score, axis=1), abnormal.sum()
+    return (ranks[:, abnormal].sum(axis=1) - own * (own + 1) / 2) / (own * (~abnormal).sum())
+
+
+def average_precision(score: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
+    """Average precision [E] of score [E, Q]: the mean over abnormal queries of the share of abnormal ones among all that score as high."""
+    among_all = stats.rankdata(-score, method="max", axis=1)[:, abnormal]
+    among_own = stats.rankdata(-score[:, abnormal], method="max", axis=1)
+    return (among_own / among_all).mean(axis=1)
+
+
+def _of_calls(called: np.ndarray, abnormal: np.ndarray) -> dict[str, np.ndarray]:
+    """F1 and Matthews' correlation [E] of what was called abnormal, bool [E, Q]; abnormal: bool [Q]."""
+    hits, false = called[:, abnormal].sum(axis=1), called[:, ~abnormal].sum(axis=1)
+    missed, rest = abnormal.sum() - hits, (~abnormal).sum() - false
+    spread = np.sqrt((hits + false) * (rest + missed) * float(abnormal.sum()) * float((~abnormal).sum()))
+    return {"f1": 2 * hits / (2 * hits + false + missed), "mcc": (hits * rest - false * missed) / np.where(spread, spread, 1)}
 
 
 def calibration_error(probability: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
@@ -39,29 +65,32 @@ def calibration_error(probability: np.ndarray, abnormal: np.ndarray) -> np.ndarr
     return np.abs(gaps).sum(axis=1) / probability.shape[1]
 
 
-def calibrated_accuracy(probability: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
+def calibrated_accuracy(margin: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
     """Accuracy [E] at a threshold that is fitted instead of `THRESHOLD`: each half of the queries (every other one of each class) is
     judged by the threshold that is best on the other half, never on itself. What it gains over the accuracy is lost to calibration, not
-    to ranking. probability: [E, Q]; abnormal: bool [Q]. Where a half is empty, its threshold is `THRESHOLD`.
+    to ranking. margin: [E, Q]; abnormal: bool [Q]. Where a half is empty, its threshold is a margin of 0.
     """
     half = np.zeros(len(abnormal), int)
     for own in (abnormal, ~abnormal):
         half[own] = np.arange(own.sum()) % 2
-    right = np.zeros(probability.shape, bool)
+    right = np.zeros(margin.shape, bool)
     for judged, other in ((half == 0, half == 1), (half == 1, half == 0)):
-        threshold = best_threshold(probability[:, other], abnormal[other])
-        right[:, judged] = (probability[:, judged] > threshold[:, None]) == abnormal[judged]
+        threshold = best_threshold(margin[:, other], abnormal[other])
+        right[:, judged] = (margin[:, judged] > threshold[:, None]) == abnormal[judged]
     return right.mean(axis=1)
 
 
-def best_threshold(probability: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
-    """The threshold [E] of highest accuracy on probability [E, Q], half-way between two of the values; nearest to `THRESHOLD` of several."""
+def best_threshold(margin: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
+    """The threshold [E] of highest accuracy on finite margins [E, Q]: half-way between two of the values, or infinite, which calls all queries
+    the same; nearest to 0 of several."""
     if not abnormal.size:
-        return np.full(len(probability), THRESHOLD)
-    ends = np.pad(np.sort(probability, axis=1), ((0, 0), (1, 1)), constant_values=((0, 0), (0, 1)))
+        return np.zeros(len(margin))
+    order = np.argsort(margin, axis=1)
+    ends = np.pad(np.take_along_axis(margin, order, axis=1).astype(float), ((0, 0), (1, 1)), constant_values=(-np.inf, np.inf))
     between = (ends[:, 1:] + ends[:, :-1]) / 2
-    right = ((probability[:, None] > between[..., None]) == abnormal).mean(axis=-1)
-    worth = np.where(right == right.max(axis=1, keepdims=True), -np.abs(between - THRESHOLD), -np.inf)
+    gained = np.pad(np.cumsum(1 - 2 * abnormal[order], axis=1), ((0, 0), (1, 0)))  # over calling all of them abnormal
+    right = np.where(ends[:, 1:] > ends[:, :-1], gained, -abnormal.size)  # nothing lies between two equal values
+    worth = np.where(right == right.max(axis=1, keepdims=True), 1 / (1 + np.abs(between)), -1)
     return np.take_along_axis(between, worth.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 

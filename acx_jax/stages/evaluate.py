@@ -12,14 +12,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from acx_jax import randomness
-from acx_jax.contracts import ContextFeatures, Episodes, StoredSegment
+from acx_jax.contracts import ABNORMAL, NORMAL, ContextFeatures, Episodes, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
 from acx_jax.data.episodes import WAY, feasible_query, possible_way
 from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import EVALUATE
 from acx_jax.data.subsets import Subset, subsets
-from acx_jax.errors import UsageError
+from acx_jax.errors import UsageError, WorkError
 from acx_jax.fewshot.episodes import class_labels, fitting_chunk, padded_graphs, score_episodes
 from acx_jax.fewshot.learner import Learner
 from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
@@ -35,6 +35,8 @@ from acx_jax.stages.meta_train import LEARNT, RANDOM
 
 EPISODES = "episodes.npz"
 NO_FEATURES = "none"  # of the length baseline, which looks at none
+FINITE = (np.finfo(np.float32).min, np.finfo(np.float32).max)
+Measured = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row, and its `episode_metrics`
 SPREAD = {"std": np.std, "min": np.min, "max": np.max}  # over episodes, as the published table has them
 
 
@@ -43,7 +45,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     episodes = config.episodes.to_dict()
     for name in ("chunk", "way", "reported"):  # they change no number
         episodes.pop(name)
-    used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict()}
+    used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict(), "scores": "margins"}
     if config.episodes.file:
         used["episodes"] = {"file": digest_of(Path(config.episodes.file))}
     used |= {"meta": config.meta.to_dict()} if config.meta.steps else {}
@@ -63,18 +65,18 @@ def check_possible(config: ConfigDict, workdir: Path) -> None:
 
 
 def run(job: Job) -> None:
-    """Writes `episodes.npz`, `scores/<features>-<learner>.npy`, `results.json` and `comparisons.json`."""
+    """Writes `episodes.npz`, `scores/<features>-<learner>.npy` (`_margins`), `results.json` and `comparisons.json`."""
     stored, coverage = prepared.load(job.workdir / "prepare")
     stored = [s for s in stored if s.segment.split == "evaluate"]
     segments = [s.segment for s in stored]
     parts = subsets(segments, meta_parts.indices_of(job.config, segments, EVALUATE), job.config.episodes.rows)
     features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
     whole = _rows(job, parts[0], _episodes(job, stored), features)
-    rows = whole + [row for part in parts[1:] if (episodes := _episodes_of_part(job, part, stored)) is not None
-                    for row in _rows(job, part, episodes, features)]
+    rows = [row for row, _ in whole] + [row for part in parts[1:] if (episodes := _episodes_of_part(job, part, stored)) is not None
+                                        for row, _ in _rows(job, part, episodes, features)]
     of_data = {"data": data_hash(stored), "videos_used": coverage.videos_used, "videos_listed": coverage.videos_listed}
     write_json(job.out / "results.json", [row | of_data for row in rows])
-    write_json(job.out / "comparisons.json", _comparisons(job.out, whole))
+    write_json(job.out / "comparisons.json", _comparisons(whole))
     for line in table(rows, reported=job.config.episodes.reported):
         job.log.info(line)
     job.log.info(f"on {coverage.videos_used} of {coverage.videos_listed} listed videos, data hash {of_data['data']}")
@@ -123,14 +125,14 @@ def _episodes_of_part(job: Job, part: Subset, stored: Sequence[StoredSegment]) -
     return episodes
 
 
-def _rows(job: Job, part: Subset, episodes: Episodes, features: dict[str, ContextFeatures]) -> list[dict[str, Any]]:
-    """One row a learner and set of features, and the baseline of length."""
+def _rows(job: Job, part: Subset, episodes: Episodes, features: dict[str, ContextFeatures]) -> list[Measured]:
+    """One row a learner and set of features, and the baseline of length, each with what was measured in each episode."""
     names = (*job.config.learners.names, *((LEARNT, RANDOM) if job.config.meta.steps else ()))
     asked = [(name, learner) for name in features for learner in names] + [(NO_FEATURES, LENGTH)]
     return [_row(job, part, name, learner, features.get(name, next(iter(features.values()))), episodes) for name, learner in asked]
 
 
-def _row(job: Job, part: Subset, features_name: str, learner_name: str, features: ContextFeatures, episodes: Episodes) -> dict[str, Any]:
+def _row(job: Job, part: Subset, features_name: str, learner_name: str, features: ContextFeatures, episodes: Episodes) -> Measured:
     folder = job.out / "scores" / ("" if part.is_whole else slug(part))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{features_name}-{learner_name}.npy"
@@ -139,13 +141,14 @@ def _row(job: Job, part: Subset, features_name: str, learner_name: str, features
         label = (learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features") + (
             "" if part.is_whole else f", {part_name(part)}")
         chunk = min(_chunk(job.config, seen, episodes), len(episodes.support))
-        write_array(path, _probabilities(learner, seen, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
+        write_array(path, _margins(learner, seen, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
     spread = {f"accuracy_{name}": round(float(of(values["accuracy"])), 6) for name, of in SPREAD.items()}
-    return {"learner": learner_name, "features": features_name, "category": part.category, "ego_involved": part.ego_involved, "way": WAY,
-            "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), **means, **intervals, **spread}
+    row = {"learner": learner_name, "features": features_name, "category": part.category, "ego_involved": part.ego_involved, "way": WAY,
+           "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), **means, **intervals, **spread}
+    return row, values
 
 
 def _learner(job: Job, features_name: str, name: str, features: ContextFeatures) -> tuple[Learner, ContextFeatures]:
@@ -157,13 +160,11 @@ def _learner(job: Job, features_name: str, name: str, features: ContextFeatures)
     return make_learner(name, config, features=dimension), seen_by(name, config, features)
 
 
-def _comparisons(out: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _comparisons(rows: list[Measured]) -> list[dict[str, Any]]:
     """Every two rows on the same episodes: the mean difference of their accuracy and AUROC, with a 95 % interval."""
-    names = [f"{row['features']}-{row['learner']}" for row in rows]
-    labels = class_labels(WAY, rows[0]["query"])
-    values = [episode_metrics(np.load(out / "scores" / f"{name}.npy"), labels) for name in names]
+    named = [(f"{row['features']}-{row['learner']}", values) for row, values in rows]
     found = []
-    for (one, a), (other, b) in combinations(zip(names, values), 2):
+    for (one, a), (other, b) in combinations(named, 2):
         entry: dict[str, Any] = {"row": one, "other": other}
         for metric in ("accuracy", "auroc"):
             difference, half = paired_difference(a[metric], b[metric])
@@ -179,9 +180,12 @@ def _chunk(config: ConfigDict, features: ContextFeatures, episodes: Episodes) ->
         devices.memory(), segments=segments, nodes=int(np.diff(features.offsets).max()), features=features.vectors.shape[1])
 
 
-def _probabilities(learner: Learner, features: ContextFeatures, episodes: Episodes, *, chunk: int, seed: int, label: str,
-                   log: RunLog) -> np.ndarray:
-    """Probability of abnormal of every query, float32 [E, Q]; chunks of episodes bound the memory."""
+def _margins(learner: Learner, features: ContextFeatures, episodes: Episodes, *, chunk: int, seed: int, label: str,
+             log: RunLog) -> np.ndarray:
+    """How far the logit of abnormal lies above that of normal for every query, finite float32 [E, Q]; chunks of episodes bound the memory.
+
+    Raises WorkError that names the first episode in which a learner's logits are not numbers.
+    """
     chunk = devices.round_up(chunk)
     program = _program(learner, devices.replicate(jax.tree.map(np.asarray, padded_graphs(features))))
     keys = jax.vmap(lambda i: jax.random.fold_in(randomness.stream(seed, "learners"), i))(np.arange(len(episodes.support)))
@@ -189,10 +193,21 @@ def _probabilities(learner: Learner, features: ContextFeatures, episodes: Episod
     with log.progress(f"evaluate {label}", len(episodes.support), unit="episodes") as advance:
         for first in range(0, len(episodes.support), chunk):
             rows = np.minimum(np.arange(first, first + chunk), len(episodes.support) - 1)  # the last chunk is filled up
-            logits = program(episodes.support[rows], episodes.query[rows], keys[rows])
-            scores.append(np.asarray(jax.nn.softmax(logits))[..., 1])
+            logits = np.asarray(program(episodes.support[rows], episodes.query[rows], keys[rows]))
+            with np.errstate(invalid="ignore"):  # of two logits that are both infinite
+                margins = logits[..., ABNORMAL] - logits[..., NORMAL]
+            _refuse_not_numbers(margins, rows, label)
+            scores.append(np.clip(margins, *FINITE))
             advance(min(chunk, len(episodes.support) - first))
     return np.concatenate(scores)[: len(episodes.support)]
+
+
+def _refuse_not_numbers(margins: np.ndarray, rows: np.ndarray, label: str) -> None:
+    wrong = np.isnan(margins).any(axis=1)
+    if wrong.any():
+        raise WorkError(f"evaluate {label}: episode {rows[wrong.argmax()]} has logits that are no numbers (NaN, or both infinite): scale the features "
+                        "down if their values are very large, lower the learner's rate (config.learners, or config.meta.inner_rate of meta), or "
+                        "leave the learner out of config.learners.names")
 
 
 def _program(learner: Learner, graphs: Any) -> Callable[..., jax.Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ml_collections import ConfigDict
+from scipy.special import expit
 
 from acx_jax.runtime.files import write_text
 from acx_jax.stages import report_inputs, report_page, report_samples
@@ -31,10 +32,10 @@ def run(job: Job) -> None:
 def _samples(job: Job, findings: Findings) -> dict[str, list[Sample]]:
     """Best and worst segments of the learner with the highest AUROC, by heading."""
     row = best_row(findings.rows, "auroc") or best_row(findings.rows)
-    scores = None if row is None else findings.scores.get((row["features"], row["learner"]))
-    if scores is None:
+    margins = None if row is None else findings.margins.get((row["features"], row["learner"]))
+    if margins is None:
         return {}
-    chosen = report_samples.best_and_worst(report_samples.judge(findings.episodes, scores), job.config.report.samples)
+    chosen = report_samples.best_and_worst(report_samples.judge(findings.episodes, expit(margins)), job.config.report.samples)
     headings = (f"Recognised best ({row_name(row)})", f"Recognised worst ({row_name(row)})")
     return {heading: report_samples.show(judged, findings.evaluated, job.workdir / "prepare")
             for heading, judged in zip(headings, chosen) if judged}

@@ -7,6 +7,7 @@ import io
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from acx_jax.contracts import ABNORMAL, LABELS
@@ -39,7 +40,7 @@ def accuracies(rows: tuple[Row, ...], chance: float) -> bytes:
 def roc(curves: dict[str, np.ndarray], classes: np.ndarray) -> bytes:
     """ROC curves of one learner, one for each features it was given.
 
-    curves: by features, float [E, Q] probability of abnormal; classes: int [Q], the true class of each column.
+    curves: by features, float [E, Q] margin of abnormal over normal, which tells apart what is all 1 as a probability; classes: int [Q], the true class of each column.
     """
     figure = Figure(figsize=(3.6, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -52,11 +53,11 @@ def roc(curves: dict[str, np.ndarray], classes: np.ndarray) -> bytes:
 
 
 def histograms(curves: dict[str, np.ndarray], classes: np.ndarray) -> bytes:
-    """How the scores of one learner are spread in each true class; arguments as of `roc`."""
+    """How the probabilities that one learner gives are spread in each true class; arguments as of `roc`."""
     figure = Figure(figsize=(3.6, 0.5 + 1.45 * len(curves)), layout="constrained")
     panels = figure.subplots(len(curves), squeeze=False, sharex=True)[:, 0]
-    for axes, (features, scores) in zip(panels, curves.items()):
-        _histogram(axes, *_pooled(scores, classes))
+    for axes, (features, margins) in zip(panels, curves.items()):
+        _histogram(axes, *_pooled(expit(margins), classes))
         axes.set_title(FEATURES.get(features, features), loc="left", fontsize=9, color=GREY)
     panels[-1].set_xlabel("score: probability of abnormal")
     return _png(figure, *panels)

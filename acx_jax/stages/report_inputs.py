@@ -22,8 +22,8 @@ MEASURES = ("accuracy", "accuracy_ci95", "auroc", "average_precision", "recall_n
 class Findings(NamedTuple):
     """Everything the report shows.
 
-    rows: the rows over all segments. split_rows: those of one category or one side of ego_involved. scores: float [E,
-    way * query] in [0, 1], the probability of abnormal, by (features, learner). segments: the stored segments of both
+    rows: the rows over all segments. split_rows: those of one category or one side of ego_involved. margins: float [E,
+    way * query], how far the logit of abnormal lies above that of normal, by (features, learner). segments: the stored segments of both
     splits; `episodes` index those of the split "evaluate". comparisons: those of evaluate/comparisons.json. losses: one dict a training step, none without adaptation.
     """
 
@@ -31,7 +31,7 @@ class Findings(NamedTuple):
     split_rows: tuple[Row, ...]
     episodes: Episodes
     protocol: str
-    scores: dict[Scored, np.ndarray]
+    margins: dict[Scored, np.ndarray]
     segments: tuple[StoredSegment, ...]
     coverage: Coverage
     losses: tuple[Row, ...]
@@ -57,7 +57,7 @@ def load(workdir: Path) -> Findings:
         rows=tuple(row for row in rows if _is_whole(row)),
         split_rows=tuple(row for row in rows if not _is_whole(row)),
         **_read_episodes(evaluate / "episodes.npz"),
-        scores=_read_scores(evaluate / "scores", rows),
+        margins=_read_margins(evaluate / "scores", rows),
         segments=segments,
         coverage=coverage,
         losses=_read_lines(workdir / "adapt" / "log.jsonl"),
@@ -93,7 +93,7 @@ def _read_episodes(path: Path) -> dict[str, Any]:
         return {"episodes": Episodes(arrays["support"], arrays["query"], int(arrays["way"])), "protocol": str(arrays["protocol"])}
 
 
-def _read_scores(folder: Path, rows: list[Row]) -> dict[Scored, np.ndarray]:
+def _read_margins(folder: Path, rows: list[Row]) -> dict[Scored, np.ndarray]:
     names = {(row["features"], row["learner"]) for row in rows if _is_whole(row)}
     paths = {name: folder / f"{name[0]}-{name[1]}.npy" for name in sorted(names)}
     return {name: np.load(path, allow_pickle=False) for name, path in paths.items() if path.exists()}

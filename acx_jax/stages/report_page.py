@@ -61,7 +61,7 @@ def _facts(findings: Findings, config: ConfigDict, workdir: Path) -> dict[str, A
 
 def _plots(findings: Findings) -> dict[str, Any]:
     classes = true_classes(findings.episodes)
-    curves = _by_learner(findings.scores)
+    curves = _by_learner(findings.margins)
     return {
         "accuracies": figures.accuracies(findings.rows, findings.chance),
         "adaptation": figures.adaptation(findings.losses) if findings.losses else None,
@@ -70,11 +70,11 @@ def _plots(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _by_learner(scores: dict[tuple[str, str], np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def _by_learner(margins: dict[tuple[str, str], np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """Pretrained before adapted, learners in the order of report_words."""
     order = {learner: place for place, learner in enumerate(words.LEARNERS)}
-    learners = sorted({learner for _, learner in scores}, key=lambda learner: order.get(learner, len(order)))
-    return {name: {features: scores[features, name] for features in [*words.FEATURES] if (features, name) in scores}
+    learners = sorted({learner for _, learner in margins}, key=lambda learner: order.get(learner, len(order)))
+    return {name: {features: margins[features, name] for features in [*words.FEATURES] if (features, name) in margins}
             for name in learners}
 
 

@@ -24,7 +24,7 @@ def record(tmp_path, monkeypatch):
     arrays = {"features": features.astype(np.float16), "counts": counts, "labels": labels,
               "support": orders[..., :SHOT].reshape(EPISODES, -1), "query": orders[..., SHOT:SHOT + QUERY].reshape(EPISODES, -1)}
     score = np.stack(list(fewshot._probabilities(Arrays(tmp_path, arrays))))
-    values = episode_metrics(score.reshape(-1, 2 * QUERY), class_labels(2, QUERY))
+    values = episode_metrics(fewshot._margins(score.reshape(-1, 2 * QUERY)), class_labels(2, QUERY))
     return tmp_path, arrays | {"score": score, "accuracy": values["accuracy"].reshape(2, -1)}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
 from acx_jax.contracts import Coverage, Episodes, Segment, Skipped, StoredSegment
@@ -48,7 +49,7 @@ def write_case(case: Case, workdir: Path, protocol: str = "disjoint") -> None:
     """Writes everything but the prepare stage's folder."""
     (workdir / "evaluate" / "scores").mkdir(parents=True)
     for (features, learner), scores in case.scores.items():
-        np.save(workdir / "evaluate" / "scores" / f"{features}-{learner}.npy", scores)
+        np.save(workdir / "evaluate" / "scores" / f"{features}-{learner}.npy", logit(scores))
     (workdir / "evaluate" / "results.json").write_text(json.dumps(case.rows))
     np.savez(workdir / "evaluate" / "episodes.npz", protocol=protocol, **case.episodes._asdict())
     (workdir / "config.json").write_text(json.dumps({"overrides": {"data.root": "/home/someone/my videos", "adapt.steps": "12"}}))

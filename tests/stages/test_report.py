@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from acx_jax import config as schema
 from acx_jax.contracts import Segment, StoredSegment
@@ -125,7 +126,8 @@ def make_sentences(case: Case, settings: dict[str, str]) -> str:
 
 
 def findings_of(case: Case) -> report_inputs.Findings:
-    return report_inputs.Findings(tuple(case.rows), (), case.episodes, "disjoint", case.scores, case.segments, case.coverage, (), (), None, {})
+    margins = {name: logit(scores) for name, scores in case.scores.items()}
+    return report_inputs.Findings(tuple(case.rows), (), case.episodes, "disjoint", margins, case.segments, case.coverage, (), (), None, {})
 
 
 def test_no_absolute_path_and_the_command_is_quoted(small, tmp_path_factory):

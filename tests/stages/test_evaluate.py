@@ -1,0 +1,58 @@
+"""evaluate on given features, which need no encoder: what is ranked, what is refused, and what is redone."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from acx_jax import config as schema
+from acx_jax.contracts import LABELS
+from acx_jax.errors import WorkError
+from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import pipeline
+
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+SMALL = {"data.builder": "features", "episodes.shot": 1, "episodes.query": 4, "episodes.count": 8, "learners.names": ["proto"],
+         "data.min_frames": 8, "data.adapt_share": 0.0}
+
+
+def features_in(folder, scale: float = 1.0, videos: int = 8):
+    """Segments of each class, one vector each, that lie apart in all directions a little."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(LABELS):
+        (folder / name).mkdir(parents=True)
+        for i in range(videos):
+            np.save(folder / name / f"v{label}{i}.npy", ((rng.standard_normal((1, 8)) + 0.5 * label) * scale).astype(np.float32))
+    return folder
+
+
+def run(root, workdir, goal="evaluate", **values) -> str:
+    said = io.StringIO()
+    config = schema.validate(schema.from_flat(SMALL | {"data.root": str(root)} | {k.replace("__", "."): v for k, v in values.items()}))
+    pipeline.refuse(goal, config)
+    pipeline.bring_up_to_date(goal, config=config, workdir=workdir, log=RunLog(terminal=said))
+    return said.getvalue()
+
+
+def rows_of(workdir) -> list[dict]:
+    return json.loads((workdir / "evaluate" / "results.json").read_text())
+
+
+def test_a_confident_learner_keeps_its_ranking(tmp_path):
+    """Features a thousand times as large: every probability is 0 or 1, and the order is what it was."""
+    for name, scale in (("usual", 1.0), ("large", 1e3)):
+        run(features_in(tmp_path / name, scale), tmp_path / f"w_{name}")
+    usual, large = (rows_of(tmp_path / f"w_{name}")[0] for name in ("usual", "large"))
+    assert large["auroc"] == usual["auroc"] < 1 and large["average_precision"] == usual["average_precision"]
+    margins = np.load(tmp_path / "w_large" / "evaluate" / "scores" / "given-proto.npy")
+    assert margins.dtype == np.float32 and np.abs(margins).max() > 1e3
+    assert large["auroc"] == pytest.approx(np.mean([roc_auc_score([0] * 4 + [1] * 4, row) for row in margins]), abs=1e-6)
+    assert "report: " in run(tmp_path / "large", tmp_path / "w_large", "report")
+
+
+def test_logits_that_are_no_numbers_are_named_before_anything_is_written(tmp_path):
+    with pytest.raises(WorkError, match="evaluate proto on given features: episode 0 has logits that are no numbers.*scale the features"):
+        run(features_in(tmp_path / "huge", 1e20), tmp_path / "w")
+    assert not list((tmp_path / "w").rglob("scores/*.npy"))
