@@ -13,6 +13,9 @@ from acx_jax.data.decode import image_files
 
 LOOK_WIDTH = 320  # pixels of the frames looked at
 _PLACES = (0.125, 0.5, 0.875)  # of them, as shares of the video
+_CLOSER = tuple((i + 0.5) / 16 for i in range(16))  # of those of a closer look
+_RUN = 3  # frames at each place of a closer look: containers round times, so that the same place may be the next frame
+_SEEK = 10.0  # seconds from which on it takes less to jump than to decode what lies between
 
 
 class Probe(NamedTuple):
@@ -32,14 +35,23 @@ class Probe(NamedTuple):
 
 
 _NOTHING = np.zeros((0, 1, LOOK_WIDTH), np.uint8)
+_ERRORS = (av.FFmpegError, OSError, ValueError, Image.DecompressionBombError, SyntaxError)  # SyntaxError: Pillow's for broken PNG
 
 
 def probe(path: Path) -> Probe:
     """Looks at a video file or a folder of images. Never raises for what is wrong with them: `problem` says it."""
     try:
         return _folder(path) if path.is_dir() else _file(path)
-    except (av.FFmpegError, OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:  # SyntaxError: Pillow's for broken PNG
+    except _ERRORS as error:
         return Probe(0, 0.0, 0, 0, 0, f"cannot be read: {getattr(error, 'strerror', None) or error}", _NOTHING)
+
+
+def look_closer(path: Path) -> np.ndarray:
+    """uint8 [16, 3, h, LOOK_WIDTH]: grey frames from all over a video, at each place three that follow one another; none where it cannot be read."""
+    try:
+        return _closer_folder(path) if path.is_dir() else _closer_file(path)
+    except _ERRORS:
+        return _NOTHING[:, None]
 
 
 def _folder(path: Path) -> Probe:
@@ -48,12 +60,54 @@ def _folder(path: Path) -> Probe:
         return Probe(0, 0.0, 0, 0, 0, "the folder holds no images", _NOTHING)
     looks = []
     for index in sorted({int(place * len(files)) for place in _PLACES}):
-        with Image.open(files[index]) as image:
-            size = image.size
-            image.draft("L", (LOOK_WIDTH, LOOK_WIDTH))
-            looks.append(_small(image.convert("L")))
+        look, size = _image(files[index])
+        looks.append(look)
     total = sum(file.stat().st_size for file in files)
     return Probe(len(files), 0.0, *size, total, "", _stack(looks))
+
+
+def _image(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """The look of an image, and its width and height."""
+    with Image.open(file) as image:
+        size = image.size
+        image.draft("L", (LOOK_WIDTH, LOOK_WIDTH))
+        return _small(image.convert("L")), size
+
+
+def _closer_folder(path: Path) -> np.ndarray:
+    files = image_files(path)
+    indices = [min(int(place * len(files)) + k, len(files) - 1) for place in _CLOSER for k in range(_RUN)]
+    looks = {index: _image(files[index])[0] for index in sorted(set(indices))}
+    return _in_runs([looks[index] for index in indices])
+
+
+def _closer_file(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        looks = [_small(frame.to_image().convert("L")) for frame in _runs(container, stream, _seconds(container, stream))]
+        return _in_runs(looks) if looks else _NOTHING[:, None]
+
+
+def _runs(container: av.container.InputContainer, stream: av.VideoStream, seconds: float) -> list[av.VideoFrame]:
+    """`_RUN` frames from each of `_CLOSER` on; the last ones again where there are no more."""
+    start, decoded = float((stream.start_time or 0) * stream.time_base), container.decode(stream)
+    found, held = [], []  # held: the last frames, with their times
+    for wanted in (place * seconds for place in _CLOSER):
+        if wanted - (held[-1][1] if held else 0.0) > _SEEK:
+            container.seek(int((start + wanted) / stream.time_base), stream=stream)
+            decoded, held = container.decode(stream), []
+        while (len(held) < _RUN or held[0][1] < wanted) and (frame := next(decoded, None)) is not None:
+            held = [*held[1 - _RUN:], (frame, wanted if frame.time is None else frame.time - start)]
+        found += [held[min(k, len(held) - 1)][0] for k in range(_RUN if held else 0)]
+    return found
+
+
+def _in_runs(looks: list[np.ndarray]) -> np.ndarray:
+    return np.stack(looks).reshape(-1, _RUN, *looks[0].shape)
+
+
+def _seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    return float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / av.time_base
 
 
 def _file(path: Path) -> Probe:
@@ -62,8 +116,7 @@ def _file(path: Path) -> Probe:
         if not streams:
             return Probe(0, 0.0, 0, 0, path.stat().st_size, "no video stream in it", _NOTHING)
         stream = streams[0]
-        rate = float(stream.average_rate or 0)
-        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / av.time_base
+        rate, seconds = float(stream.average_rate or 0), _seconds(container, stream)
         looks = [_small(frame.to_image().convert("L")) for frame in _frames(container, stream, seconds)]
         problem = "" if looks else "no frame can be decoded"
         return Probe(stream.frames or round(seconds * rate), rate, stream.width, stream.height, path.stat().st_size, problem,

@@ -43,6 +43,12 @@ def joined(names: Sequence[str], sources: Sequence[str], cameras: Sequence[dict[
     return {name: first(source) for name, source in of_video.items()}
 
 
+def listed(names: Sequence[str]) -> str:
+    """'a, b and c'; of many names the first few."""
+    names = [*names[:SHOWN], f"{len(names) - SHOWN} more"] if len(names) > SHOWN else [*names]
+    return " and ".join([", ".join(names[:-1]), names[-1]])
+
+
 def cameras(pairs: Sequence[dict[str, Any]], joined: dict[str, str]) -> Iterator[str]:
     """One line for the videos of each camera that several sources share."""
     accused = {name for pair in pairs for name in pair["videos"]}

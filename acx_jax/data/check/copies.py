@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,30 +15,42 @@ from PIL import Image
 
 from acx_jax.contracts import TO_THE_END, Segment
 from acx_jax.data.decode import image_files
+from acx_jax.data.probe import look_closer
 
-_SMALL = (64, 48)  # what frames are compared at
-_MEAN, _LARGE, _LARGE_SHARE = 2.0, 12.0, 0.99  # grey levels: a copy encoded anew differs by less
-_BLOCK = 1 << 20
+_BLOCKS = (40, 30)  # that frames are compared in: 8 x 8 pixels of a look
+_MEAN = 2.0  # grey levels that a copy differs by, at most, in the mean
+_LOCAL = 16.0  # and in any block: 12 of real footage encoded anew at a low quality; a walker of 10 pixels made 28
+_ODD = 1  # places of a closer look that may differ by more
+_READ = 1 << 20
 
 
 class Copies(NamedTuple):
-    """Two videos, by index, that are one; `same_bytes` or only alike."""
+    """Videos, by index, that are one; `same_bytes` or only alike."""
 
-    one: int
-    other: int
+    videos: tuple[int, ...]
     same_bytes: bool
 
 
-def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.ndarray], frames: Sequence[int]) -> list[Copies]:
-    """Pairs of videos that are the same. sizes: bytes of each. looks: uint8 [n, H, W] of each. frames: of each."""
+def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.ndarray], frames: Sequence[int], *,
+                closer: Callable[[Path], np.ndarray] = look_closer) -> list[Copies]:
+    """Groups of videos that are the same. sizes: bytes of each. looks: uint8 [n, H, W] of each. frames: of each.
+
+    Videos of one still camera have nearly the same looks: those are looked at closer (`probe.look_closer`), and are copies where nothing
+    as small as a block tells them apart.
+    """
     same = _same_bytes(paths, sizes)
-    alike = [pair for pair in _alike(looks, frames) if pair not in same]
-    return [Copies(*pair, True) for pair in sorted(same)] + [Copies(*pair, False) for pair in alike]
+    again = {index for group in same for index in group[1:]}
+    pairs = [pair for pair in _candidates(looks, frames) if not again & {*pair}]
+    wanted = sorted({index for pair in pairs for index in pair})
+    with ThreadPoolExecutor() as threads:
+        seen = dict(zip(wanted, threads.map(lambda index: _in_blocks(closer(paths[index])), wanted)))
+    alike = [pair for pair in pairs if _same(seen[pair[0]], seen[pair[1]])]
+    return [Copies(group, True) for group in same] + [Copies(group, False) for group in _joined(alike)]
 
 
-def contradictions(one: Sequence[Segment], other: Sequence[Segment]) -> list[str]:
-    """What two copies of one video say differently of the same frames."""
-    return [f"{a} and {b}" for a in one for b in other if a.label != b.label and _overlap(a, b)]
+def contradictions(copies: Sequence[Sequence[Segment]]) -> list[str]:
+    """What copies of one video, given by their segments, say differently of the same frames."""
+    return [f"{a} and {b}" for one, other in combinations(copies, 2) for a in one for b in other if a.label != b.label and _overlap(a, b)]
 
 
 def digest(path: Path) -> str:
@@ -44,12 +58,12 @@ def digest(path: Path) -> str:
     found = hashlib.sha256()
     for file in image_files(path) if path.is_dir() else [path]:
         with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
+            while block := stream.read(_READ):
                 found.update(block)
     return found.hexdigest()
 
 
-def _same_bytes(paths: Sequence[Path], sizes: Sequence[int]) -> set[tuple[int, int]]:
+def _same_bytes(paths: Sequence[Path], sizes: Sequence[int]) -> list[tuple[int, ...]]:
     """Only files of equal size are read."""
     by_size, by_digest = defaultdict(list), defaultdict(list)
     for index, size in enumerate(sizes):
@@ -60,34 +74,54 @@ def _same_bytes(paths: Sequence[Path], sizes: Sequence[int]) -> set[tuple[int, i
                 by_digest[digest(paths[index])].append(index)
             except OSError:
                 continue  # what cannot be read is named elsewhere
-    return {(group[0], index) for group in by_digest.values() for index in group[1:]}
+    return sorted(tuple(group) for group in by_digest.values() if len(group) > 1)
 
 
-def _alike(looks: Sequence[np.ndarray], frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs whose frames differ by little, everywhere; a coarse look first, so that few pairs are compared in full."""
+def _candidates(looks: Sequence[np.ndarray], frames: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of equal length whose looks differ by little in the mean, and one of which by little everywhere."""
     whole = [i for i, video in enumerate(looks) if len(video) == max(map(len, looks))]
     if not whole or not len(looks[whole[0]]):
         return []
-    small = np.stack([np.stack([_shrink(look) for look in looks[i]]) for i in whole]).astype(np.float32)
-    coarse = small.reshape(len(whole), small.shape[1], 6, 8, 8, 8).mean(axis=(3, 5)).reshape(len(whole), -1)
+    small = np.stack([_in_blocks(looks[i]) for i in whole]).astype(np.float32)
+    coarse = small.reshape(len(whole), small.shape[1], 6, 5, 8, 5).mean(axis=(3, 5)).reshape(len(whole), -1)
     found = []
     for i in range(1, len(whole)):
         near = np.flatnonzero(np.abs(coarse[:i] - coarse[i]).mean(axis=1) < _MEAN)
-        found += [(whole[j], whole[i]) for j in near if _same(small[j], small[i]) and _as_long(frames[whole[j]], frames[whole[i]])]
+        near = near[_local(small[near], small[i]).min(axis=1, initial=np.inf) < _LOCAL]
+        found += [(whole[j], whole[i]) for j in near if _as_long(frames[whole[j]], frames[whole[i]])]
     return found
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    difference = np.abs(a - b)
-    return bool(difference.mean() < _MEAN and np.quantile(difference, _LARGE_SHARE) < _LARGE)
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether closer looks, uint8 [places, 3, h, w], differ by little nearly everywhere; the next frame may be the same one."""
+    if not len(one) or len(one) != len(other):
+        return False
+    one, other = one.astype(np.float32), other.astype(np.float32)
+    differences = _local(one[:, one.shape[1] // 2, None], other).min(axis=1)
+    return bool((differences >= _LOCAL).sum() <= _ODD)
+
+
+def _local(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.abs(a - b).max(axis=(-2, -1))
+
+
+def _joined(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """Groups of what pairs hang together by."""
+    groups: list[set[int]] = []
+    for pair in pairs:
+        touched = [group for group in groups if group & {*pair}]
+        groups = [group for group in groups if group not in touched] + [set(pair).union(*touched)]
+    return sorted(tuple(sorted(group)) for group in groups)
 
 
 def _as_long(a: int, b: int) -> bool:
     return abs(a - b) <= 0.05 * max(a, b)
 
 
-def _shrink(look: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(look).resize(_SMALL, Image.Resampling.BOX))
+def _in_blocks(looks: np.ndarray) -> np.ndarray:
+    """uint8 [..., H, W] -> [..., 30, 40]."""
+    flat = [np.asarray(Image.fromarray(look).resize(_BLOCKS, Image.Resampling.BOX)) for look in looks.reshape(-1, *looks.shape[-2:])]
+    return np.stack(flat).reshape(*looks.shape[:-2], *_BLOCKS[::-1]) if flat else np.zeros((0, 1, *_BLOCKS[::-1]), np.uint8)
 
 
 def _overlap(a: Segment, b: Segment) -> bool:

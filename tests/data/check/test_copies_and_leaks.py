@@ -1,7 +1,9 @@
 """Copies of one video, and what is on both sides, against slow references."""
 
 import io
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,11 @@ from acx_jax.contracts import Segment
 from acx_jax.data.check.copies import contradictions, find_copies
 from acx_jax.data.check.leaks import audit, possible_episodes
 from acx_jax.data.episodes import largest_query
+from acx_jax.data.probe import look_closer, probe
 from acx_jax.errors import UsageError
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from media import grey_frames, write_frames, write_video  # noqa: E402
 
 
 def looks(seed: int) -> np.ndarray:
@@ -35,9 +41,52 @@ def test_same_bytes_and_same_pictures(tmp_path):
         paths.append(tmp_path / name)
         paths[-1].write_text(text)
     videos = [looks(0), looks(1), looks(0), encoded_anew(looks(1))]
-    found = find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 101])
-    assert found == [(0, 2, True), (1, 3, False)]
-    assert find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 150]) == [(0, 2, True)]
+    closer = lambda path: videos[paths.index(path)][:, None].repeat(3, axis=1)
+    found = find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 101], closer=closer)
+    assert found == [((0, 2), True), ((1, 3), False)]
+    assert find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 150], closer=closer) == [((0, 2), True)]
+
+
+def street(seed: int, size: int, path: tuple[int, int], frames: int = 60) -> list[np.ndarray]:
+    """One camera's view, and one small walker on it, at 320 x 240."""
+    view, rng = looks(seed)[0], np.random.default_rng(path[0])
+    found = []
+    for i in range(frames):
+        frame, x = np.repeat(view[..., None], 3, axis=2), 10 + (path[0] + i * path[1]) % 290
+        frame[120:120 + size, x:x + size] = 255 - frame[120:120 + size, x:x + size] // 2
+        found.append(np.clip(frame + rng.normal(0, 1.5, frame.shape), 0, 255).astype(np.uint8))
+    return found
+
+
+def test_videos_of_one_still_camera_are_not_copies_and_one_encoded_anew_is(tmp_path):
+    files = {"one": (street(0, 10, (0, 3)), {}), "other": (street(0, 10, (200, -2)), {}), "standing": (street(0, 10, (100, 0)), {}),
+             "again.mkv": (street(0, 10, (0, 3)), {"rate": 25, "bit_rate": 300_000})}
+    paths = [write_video(tmp_path / (name if "." in name else f"{name}.mp4"), frames, **options) for name, (frames, options) in files.items()]
+    probes = [probe(path) for path in paths]
+    found = find_copies(paths, [p.bytes for p in probes], [p.looks for p in probes], [p.frames for p in probes])
+    assert found == [((0, 3), False)]
+
+
+def test_three_of_the_same_bytes_are_one_group(tmp_path):
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_text("one")
+    assert find_copies(paths, [3] * 3, [looks(0)] * 3, [9] * 3) == [((0, 1, 2), True)]
+
+
+def test_a_closer_look_goes_over_the_whole_video(tmp_path):
+    frames = grey_frames(120, step=2)
+    write_video(tmp_path / "v.mp4", frames)
+    write_frames(tmp_path / "f", frames)
+    for path in (tmp_path / "v.mp4", tmp_path / "f"):
+        seen = look_closer(path)
+        levels = seen.mean(axis=(2, 3)) / 2
+        assert seen.shape == (16, 3, 240, 320) and np.abs(levels[:, 0] - (np.arange(16) + 0.5) * 7.5).max() < 2
+        assert np.allclose(np.diff(levels, axis=1), 1, atol=0.6)
+    write_video(tmp_path / "short.mp4", frames[:2])
+    assert look_closer(tmp_path / "short.mp4").shape == (16, 3, 240, 320)
+    (tmp_path / "text.mp4").write_text("no video")
+    assert len(look_closer(tmp_path / "text.mp4")) == 0
 
 
 def test_a_passer_by_makes_another_video(tmp_path):
@@ -56,7 +105,7 @@ def test_nothing_to_compare(tmp_path):
 @pytest.mark.parametrize("other, against", [(Segment("b", 20, 40, 1), 1), (Segment("b", 31, 40, 1), 0), (Segment("b", 0, -1, 1), 1),
                                             (Segment("b", 20, 40, 0), 0)])
 def test_what_contradicts(other, against):
-    assert len(contradictions([Segment("a", 10, 30, 0)], [other])) == against
+    assert len(contradictions([[Segment("a", 10, 30, 0)], [other]])) == against
 
 
 drawn_segments = st.lists(st.builds(
