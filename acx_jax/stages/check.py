@@ -82,7 +82,8 @@ def examine(job: Job, listed: Listing) -> Found:
     of_media = _media(job, listed, split) if data.builder != "features" else Found({}, [], [])
     of_splits = _splits(job.config, split)
     report = {"checked": True, "builder": data.builder, "coverage": _coverage(listed, of_media.report.get("unreadable", {}))}
-    return Found(report | of_media.report | of_splits.report, _missing(job.config, listed, of_media) + of_media.problems + of_splits.problems,
+    problems = [*_nothing(listed), *_missing(job.config, listed, of_media), *of_media.problems, *of_splits.problems]
+    return Found(report | of_media.report | of_splits.report, problems,
                  of_media.warnings + of_splits.warnings)
 
 
@@ -90,6 +91,12 @@ def _coverage(listed: Listing, unreadable: dict[str, str]) -> dict[str, Any]:
     return {"videos_listed": listed.videos_listed, "videos_present": len({s.video for s in listed.segments}) - len(unreadable),
             "segments_listed": listed.segments_listed, "segments_usable": len(listed.segments), "missing": list(listed.missing),
             "skipped": [list(item) for item in listed.skipped], "notes": list(listed.notes)}
+
+
+def _nothing(listed: Listing) -> list[str]:
+    """A listing without a segment."""
+    first = "".join(f"; {item}: {reason}" for item, reason in listed.skipped[:3])
+    return [] if listed.segments else [f"none of the {listed.segments_listed} listed segments can be used{first}"]
 
 
 def _missing(config: ConfigDict, listed: Listing, of_media: Found) -> list[str]:

@@ -110,6 +110,41 @@ def test_an_archive_of_pickled_objects_is_refused(tmp_path: Path) -> None:
     assert said(tmp_path) == {"f.npz [b]": "it holds pickled objects, which are never read: save plain arrays of numbers"}
 
 
+def test_a_table_beside_a_truncated_archive_counts_what_it_names_as_missing(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    np.savez(root / "f.npz", a=array(), b=array())
+    (root / "f.npz").write_bytes((root / "f.npz").read_bytes()[:300])
+    (root / "l.csv").write_text("video,label\na,normal\nb,abnormal\n")
+    listed = list_features(root).listing
+    assert (listed.videos_listed, listed.segments_listed, listed.missing) == (2, 2, ("a", "b"))
+    with pytest.raises(WorkError, match="check found .*: none of the 2 listed segments can be used; f.npz: it is no .npz archive"):
+        run(root, tmp_path / "run", "check")
+    (root / "l.csv").unlink()
+    assert list_features(root).listing.missing == ("f.npz",)
+
+
+def test_two_arrays_of_one_name_in_a_table(tmp_path: Path) -> None:
+    save(tmp_path / "a.npy", array())
+    np.savez(tmp_path / "f.npz", a=array(start=9))
+    (tmp_path / "l.csv").write_text("video,label\na,0\na,0\na,1\n")
+    listed, places = list_features(tmp_path)
+    assert dict(listed.skipped) == {"f.npz [a]": "another array is named a: give each a name of its own"}
+    assert len(listed.segments) == 2 and {place.file.name for place in places.values()} == {"a.npy"}
+
+
+def test_links_are_followed_and_those_to_nothing_named(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    save(tmp_path / "store" / "a.npy", array()).rename(tmp_path / "store" / "a.NPY")
+    save(root / "abnormal" / "b.npy", array(start=2))
+    (root / "normal").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "loop").symlink_to(root)
+    (root / "abnormal" / "gone.npy").symlink_to(tmp_path / "nowhere")
+    listed = list_features(root).listing
+    assert [(s.video, s.label) for s in listed.segments] == [("a", NORMAL), ("b", ABNORMAL)] and listed.missing == ("gone",)
+    assert "No such file" in dict(listed.skipped)["abnormal/gone.npy"] and len(fingerprint(root)) == 16
+
+
 def test_dimensions_that_differ(tmp_path: Path) -> None:
     save(tmp_path / "normal" / "a.npy", array(dimension=4))
     save(tmp_path / "normal" / "b.npy", array(dimension=5))

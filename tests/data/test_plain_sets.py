@@ -42,6 +42,16 @@ def test_a_root_without_videos(tmp_path: Path, builder: str) -> None:
         list_data(builder, touch(tmp_path, "file") / "file", split="official", fps=0.0, annotations="all")
 
 
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    root = touch(tmp_path / "root", "run/a.mp4")
+    touch(tmp_path / "store", "jump/b.mp4", "jump/frames/1.jpg")
+    (root / "jump").symlink_to(tmp_path / "store" / "jump")
+    (root / "again").symlink_to(root / "run")
+    (tmp_path / "store" / "jump" / "up").symlink_to(root)
+    assert [s.video for s in list_bdd100k(root).segments] == ["run/a.mp4", "jump/b.mp4", "jump/frames"]
+    assert {(s.video, s.category) for s in list_kinetics(root).segments} == {("run/a.mp4", "run"), ("jump/b.mp4", "jump"), ("jump/frames", "jump")}
+
+
 def test_classes_of_folders(tmp_path: Path) -> None:
     touch(tmp_path, "train/abseiling/a_000010_000020.mp4", "val/zumba/b.mkv", "train/zumba/c/images/1.jpg", "train/loose.mp4", "d.mp4")
     listing = list_kinetics(tmp_path)

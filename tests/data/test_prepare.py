@@ -43,6 +43,17 @@ def test_a_folder_is_prepared_and_reported(tmp_path: Path) -> None:
     assert not adapt & evaluate and prepare.SEGMENTS in {p.name for p in (tmp_path / "out").iterdir()}
 
 
+def test_a_link_to_nothing_among_images_costs_its_video_alone(tmp_path: Path) -> None:
+    root = videos(tmp_path / "in", "a", "b", "c")
+    (root / "b" / "7.bmp").unlink()
+    (root / "b" / "7.bmp").symlink_to(tmp_path / "nowhere")
+    write_table(root, *(f"{v},{row}" for v in "abc" for row in ("0,9,normal", "12,29,abnormal")))
+    changes = {"data.max_bad_share": "0.5", "data.adapt_share": "0"}
+    assert prepare.inputs(with_overrides(default_config(), {"data.root": str(root)}))
+    assert "skipped abnormal segment 12..29 of b: frame 6 (7.bmp) cannot be read" in run(root, tmp_path / "out", **changes)
+    assert {s.segment.video for s in prepared.load(tmp_path / "out")[0]} == {"a", "c"}
+
+
 def test_long_lists_of_skipped_rows_are_cut_in_the_log_alone(tmp_path: Path) -> None:
     root = write_table(videos(tmp_path / "in", "a"), "a,0,9,normal", *["a,5,1,normal"] * 14)
     said = run(root, tmp_path / "out")

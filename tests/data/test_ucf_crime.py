@@ -107,6 +107,15 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert said["more/Abuse_001"] == "another copy of this video is used"
 
 
+def test_videos_in_linked_folders(tmp_path: Path) -> None:
+    root = annotate(tmp_path / "root", "Abuse028_x264.mp4  Abuse  2  5  -1  -1")
+    write_video(tmp_path / "store" / "Abuse028_x264.mp4", grey_frames(9))
+    (root / "videos").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "loop").symlink_to(root)
+    listing = list_ucf_crime(root, fps=0.0, via=False)
+    assert [s.video for s in listing.segments] == ["Abuse028_x264"] and not listing.skipped
+
+
 def test_via_projects_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no annotation of UCF-Crime"):
         list_ucf_crime(tmp_path, fps=10.0, via=True)

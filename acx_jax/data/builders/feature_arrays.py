@@ -39,7 +39,7 @@ def read_vectors(file: Path, member: str = "") -> np.ndarray:
 def members(file: Path) -> list[str]:
     """The names in an .npz file. Raises BadArray when it is none."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:  # NumPy leaves a broken archive that it opened itself open
             return list(archive.files)
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise BadArray(f"it is no .npz archive: {error}") from None

@@ -18,12 +18,13 @@ from typing import NamedTuple
 from acx_jax.contracts import LABELS, NORMAL, Segment, Skipped
 from acx_jax.data.builders.feature_arrays import BadArray, Place, members, read_vectors
 from acx_jax.data.builders.feature_labels import Labels, read_labels, runs
-from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.tree import check_root, hidden, printable
+from acx_jax.data.builders.listing import Listing, size_and_time
+from acx_jax.data.builders.tree import check_root, folders_below, hidden, printable
 from acx_jax.errors import UsageError
 
 _EXPECTED = ("normal/ and abnormal/ with .npy files, or <video>/ctx_normal.npy and ctx_abnormal.npy, or .npz or .npy files beside one "
              ".csv with the columns video and label")
+_SUFFIXES = (".npy", ".npz", ".csv")
 _PUBLISHED = {f"ctx_{name}.npy": label for label, name in enumerate(LABELS)}
 _DOTA_NAME = re.compile(r"(.{11})_\d{6}")  # of DoTA's videos; what stands first is their source
 
@@ -56,13 +57,15 @@ def list_features(root: Path) -> Featured:
     """
     check_root(root, _EXPECTED)
     files = _files(root)
-    arrays, broken = _arrays(root, files)
-    table = _table(root, files) if any(array.label is None for array in arrays) else {}
+    arrays, broken, aside = _arrays(root, files)
+    table = _table(root, files) if any(array.label is None for array in arrays) or (broken and _tables(root, files)) else {}
     places: dict[Segment, Place] = {}
-    skipped, dimensions, counted = list(broken), {}, Counter()
+    skipped, dimensions, counted = [*broken, *aside], {}, Counter()
     distinct: set[bytes] = set()  # of each array the first vector, and the first other one
     for array in arrays:
         try:
+            if array.label is None and counted[array.video]:
+                raise BadArray(f"another array is named {array.video}: give each a name of its own")
             vectors = read_vectors(array.file, array.member)
             found = list(_segments(array, len(vectors), table, first=counted[array.video]))
         except BadArray as error:
@@ -76,39 +79,40 @@ def list_features(root: Path) -> Featured:
     _check_not_constant(root, len(distinct), len(places))
     absent = [name for name in table if name not in {array.video for array in arrays}]
     skipped += [Skipped(f"{name} ({table[name].place})", "there is no array of this name") for name in absent]
-    return Featured(_listing(root, places, arrays, skipped, absent), places)
+    names = {array.video for array in arrays} | set(absent) | ({item for item, _ in broken} if not table else set())
+    return Featured(_listing(places, names, skipped, len(skipped) - len(aside) - (len(broken) if table else 0)), places)
 
 
 def fingerprint(root: Path) -> str:
     """16 hex digits that change with the name, size or time of any array or table under `root`."""
     check_root(root, _EXPECTED)
-    stats = [(printable(file.relative_to(root)), file.stat()) for file in _files(root)]
-    return hashlib.sha256(json.dumps([[name, s.st_size, s.st_mtime_ns] for name, s in stats]).encode()).hexdigest()[:16]
+    facts = [[printable(file.relative_to(root)), *size_and_time(file)] for file in _files(root)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def _files(root: Path) -> list[Path]:
-    found = (path for suffix in ("npy", "npz", "csv") for path in root.rglob(f"*.{suffix}"))
-    return sorted(path for path in found if path.is_file() and not any(hidden(part) for part in path.relative_to(root).parts))
+    found = (folder / name for folder, names in folders_below(root) for name in names if not hidden(name))
+    return sorted(path for path in found if path.suffix.lower() in _SUFFIXES)
 
 
-def _arrays(root: Path, files: Iterable[Path]) -> tuple[list[_Array], list[Skipped]]:
-    """Every array, as far as names tell; normal ones before abnormal ones of the same video."""
-    found, broken = [], []
+def _arrays(root: Path, files: Iterable[Path]) -> tuple[list[_Array], list[Skipped], list[Skipped]]:
+    """Every array, as far as names tell, normal ones before abnormal ones of the same video; archives that are broken; what is left aside."""
+    found, broken, aside = [], [], []
     for file in files:
-        inside = file.relative_to(root)
-        if file.suffix == ".npy":
+        inside, suffix = file.relative_to(root), file.suffix.lower()
+        if suffix == ".npy":
             if len(inside.parts) > 1 and inside.parts[-2].startswith("augmented"):
-                broken.append(Skipped(printable(inside), "augmented copies are not used"))
+                aside.append(Skipped(printable(inside), "augmented copies are not used"))
             else:
                 found.append(_named(inside, file))
-        elif file.suffix == ".npz":
+        elif suffix == ".npz":
             try:
                 found += [_Array(member, file, member, None) for member in members(file)]
             except BadArray as error:
                 broken.append(Skipped(printable(inside), str(error)))
-    if not found and not broken:
+    if not found and not broken and not aside:
         raise UsageError(f"data root {root} holds no .npy and no .npz file. Expected {_EXPECTED}")
-    return sorted(found, key=lambda array: (array.video, array.label or NORMAL)), broken
+    return sorted(found, key=lambda array: (array.video, array.label or NORMAL)), broken, aside
 
 
 def _named(inside: Path, file: Path) -> _Array:
@@ -119,8 +123,12 @@ def _named(inside: Path, file: Path) -> _Array:
     return _Array(printable(inside.with_suffix("")), file, "", None)
 
 
+def _tables(root: Path, files: Iterable[Path]) -> list[Path]:
+    return [file for file in files if file.suffix.lower() == ".csv" and file.parent == root]
+
+
 def _table(root: Path, files: Iterable[Path]) -> dict[str, Labels]:
-    tables = [file for file in files if file.suffix == ".csv" and file.parent == root]
+    tables = _tables(root, files)
     if len(tables) != 1:
         found = ", ".join(file.name for file in tables) or "none"
         raise UsageError(f"data root {root} needs exactly one .csv of labels, found {found}. Expected {_EXPECTED}")
@@ -157,12 +165,10 @@ def _check_not_constant(root: Path, distinct: int, segments: int) -> None:
                          "look at the encoder that made them")
 
 
-def _listing(root: Path, places: dict[Segment, Place], arrays: list[_Array], skipped: list[Skipped], absent: list[str]) -> Listing:
-    videos = {array.video for array in arrays} | set(absent)
+def _listing(places: dict[Segment, Place], names: set[str], skipped: list[Skipped], segments_skipped: int) -> Listing:
     used = {segment.video: place.file for segment, place in places.items()}
-    return Listing(
-        segments=tuple(places), paths=used, skipped=tuple(skipped), videos_listed=len(videos),
-        segments_listed=len(places) + len(skipped), missing=tuple(sorted(videos - used.keys())))
+    return Listing(segments=tuple(places), paths=used, skipped=tuple(skipped), videos_listed=len(names),
+                   segments_listed=len(places) + segments_skipped, missing=tuple(sorted(names - used.keys())))
 
 
 def _place(root: Path, array: _Array) -> str:

@@ -42,7 +42,14 @@ def fingerprint(listing: Listing) -> str:
 
 
 def file_facts(path: Path) -> list[list]:
-    """Name, bytes and time of change of a video's file, or of each image of its folder."""
-    files = image_files(path) if path.is_dir() else [path]
-    stats = [(file.name, file.stat()) for file in files]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    """Name, bytes and time of change of a video's file, or of each image of its folder, links to nothing among them."""
+    return [[file.name, *size_and_time(file)] for file in (image_files(path) if path.is_dir() else [path])]
+
+
+def size_and_time(file: Path) -> tuple[int, int]:
+    """Bytes and time of change, in nanoseconds, of a file; -1 and 0 where there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return -1, 0
+    return stat.st_size, stat.st_mtime_ns

@@ -70,11 +70,24 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder from `root` on, and the names of its files. Links to folders are followed, no folder is entered twice."""
+    entered = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        identity = os.stat(folder)[1:3]  # number on its device, and device
+        if identity in entered:
+            subfolders.clear()
+            continue
+        entered.add(identity)
+        links = {name: os.path.islink(os.path.join(folder, name)) for name in subfolders if not hidden(name)}
+        subfolders[:] = sorted(links, key=lambda name: (links[name], natural_key(name)))  # what links lead to may lie beside them
+        yield Path(folder), files
+
+
 def media_below(root: Path) -> Iterator[Media]:
     """Video files and folders of images under `root`, in natural order; a folder called images is named after its parent."""
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted((name for name in subfolders if not hidden(name)), key=natural_key)
-        shown, place = [name for name in files if not hidden(name)], Path(folder)
+    for place, files in folders_below(root):
+        shown = [name for name in files if not hidden(name)]
         if place != root and any(_has_suffix(name, IMAGE_SUFFIXES) for name in shown):
             yield Media(place.parent.name if place.name == INNER else place.name, place)
         videos = sorted((name for name in shown if _has_suffix(name, VIDEO_SUFFIXES)), key=natural_key)
