@@ -148,8 +148,8 @@ SCHEMA: dict[str, Setting] = {
     "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
     "episodes.protocol": Setting("disjoint", *_one_of("disjoint", "published"),
                                  "support and query share no video and no source; published: any segments may meet"),
-    "episodes.file": Setting("", *_ANY, "episodes.npz of another evaluation of the same data, replayed; count, shot, query, protocol then do "
-                             "not count"),
+    "episodes.file": Setting("", *_ANY, "episodes.npz of another evaluation of the same data, replayed; count, shot, query, protocol then "
+                             "count for episodes.rows alone"),
     "episodes.rows": Setting((), lambda value: all(value.count(x) == 1 and x in _ROWS for x in value), "some of " + ", ".join(_ROWS),
                              "rows of their own beside that over all segments, for DoTA's table: ego,ego_categories"),
     "episodes.reported": Setting("mean", *_one_of("mean", "best"), "accuracy shown: the mean over episodes, or published: beside it that of the "

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from acx_jax.contracts import Episodes, Segment, StoredSegment
+from acx_jax.data.episodes import DISJOINT, PUBLISHED, group_segments
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import replacing
 
@@ -41,15 +42,18 @@ def load_episodes(path: Path, *, data: str, segments: Sequence[Segment]) -> tupl
     """The episodes of a file that was written for these data.
 
     data: `data_hash` of the segments that the indices count. Raises UsageError for a file that is not there, is none of
-    `save_episodes`, was written for other data, or does not hold what an episode needs.
+    `save_episodes`, was written for other data, does not hold what an episode needs, or breaks the protocol that it names.
     """
     episodes, origin = _read(path)
     if origin.data != data:
         raise UsageError(f"config.episodes.file {path} was drawn from other data: it holds the data hash {origin.data}, the segments "
                          f"here have {data}; prepare the same videos with the same settings, or draw new episodes")
-    for name, wrong in _faults(episodes, np.array([s.label for s in segments])):
+    for name, wrong in _faults(episodes, origin.protocol, np.array([s.label for s in segments])):
         if wrong:
             raise UsageError(f"config.episodes.file {path}: {name}")
+    if origin.protocol == DISJOINT and (shared := _shared(episodes, segments)):
+        raise UsageError(f"config.episodes.file {path} says that its protocol is {DISJOINT}, but {shared}: draw the episodes anew, or name "
+                         f"their protocol {PUBLISHED}, in which any segments may meet")
     return episodes, origin
 
 
@@ -76,7 +80,7 @@ def _read(path: Path) -> tuple[Episodes, Origin]:
         raise UsageError(f"config.episodes.file {path} is damaged: {error}") from None
 
 
-def _faults(episodes: Episodes, labels: np.ndarray) -> list[tuple[str, bool]]:
+def _faults(episodes: Episodes, protocol: str, labels: np.ndarray) -> list[tuple[str, bool]]:
     """What may be wrong with episodes, in the order it has to be asked, and whether it is."""
     sides = (episodes.support, episodes.query)
     shaped = all(side.ndim == 2 and side.dtype.kind == "i" and side.size and side.shape[1] % 2 == 0 for side in sides) \
@@ -86,4 +90,18 @@ def _faults(episodes: Episodes, labels: np.ndarray) -> list[tuple[str, bool]]:
     both = np.concatenate(sides, axis=1) if shaped else np.zeros((0, 0))
     return [("its arrays are not those of 2-way episodes", not shaped), ("it names segments that are not there", not inside),
             ("its columns are not of the classes they should be", not classes),
-            ("an episode names one segment twice", any(len(np.unique(row)) < len(row) for row in both))]
+            ("an episode names one segment twice", any(len(np.unique(row)) < len(row) for row in both)),
+            (f"its protocol is {protocol!r}, expected {DISJOINT} or {PUBLISHED}", protocol not in (DISJOINT, PUBLISHED)),
+            ("it holds a single episode, of which there is no interval: at least 2 are needed", len(both) < 2)]
+
+
+def _shared(episodes: Episodes, segments: Sequence[Segment]) -> str:
+    """Where support and query of one episode first share a video or a source, in words; "" where none do."""
+    group, rows = group_segments(segments).of_segment, np.arange(len(episodes.query))[:, None]
+    supports = np.zeros((len(rows), group.max() + 1), bool)
+    supports[rows, group[episodes.support]] = True
+    meets = supports[rows, group[episodes.query]]
+    if not meets.any():
+        return ""
+    row, column = np.argwhere(meets)[0]
+    return f"row {row} has {segments[episodes.query[row, column]]} as a query beside support segments of the same video or source"

@@ -47,7 +47,8 @@ def settings(config: ConfigDict) -> dict[str, Any]:
         episodes.pop(name)
     used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict(), "scores": "margins"}
     if config.episodes.file:
-        used["episodes"] = {"file": digest_of(Path(config.episodes.file))}
+        of_parts = episodes if episodes["rows"] else {"rows": ()}  # their episodes are drawn, whatever the others are
+        used["episodes"] = of_parts | {"file": digest_of(Path(config.episodes.file))}
     used |= {"meta": config.meta.to_dict()} if config.meta.steps else {}
     used |= meta_parts.division(config) if config.probe.share else {}
     code = code_of(config)

@@ -12,11 +12,13 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import LABELS, ContextFeatures
+from acx_jax.contracts import LABELS, ContextFeatures, Graphs, Support
 from acx_jax.errors import UsageError
 from acx_jax.fewshot import baselines, closed_form, gradient_heads, transductive
 from acx_jax.fewshot.learner import Learner, pooled_segments
@@ -25,7 +27,19 @@ from acx_jax.models.context_perception import ContextHead
 from acx_jax.settings import ON_TOP
 
 WAY = len(LABELS)
+
+
+class Tried(NamedTuple):
+    """The made segments that a learner named by a path is traced on."""
+
+    features: int
+    nodes: int
+    support: int
+    queries: int
+
+
 LENGTH = "length"  # the baseline that looks at no features
+TRIED = Tried(features=512, nodes=3, support=2 * WAY, queries=3 * WAY)
 WHOLE_SEGMENTS = ("mcp", LENGTH)  # the others look at one vector a segment
 
 
@@ -49,10 +63,11 @@ def seen_by(name: str, config: ConfigDict, features: ContextFeatures) -> Context
 
 
 def check_names(config: ConfigDict) -> None:
-    """Raises UsageError when a named function cannot be imported or does not make a learner."""
+    """Raises UsageError when a named function cannot be imported, or what it makes is no learner: all but the numbers is tried."""
     for name in config.learners.names:
         if "." in name:
-            _made(name.removesuffix(ON_TOP), 8)
+            path = name.removesuffix(ON_TOP)
+            _check_parts(path, _made(path, TRIED.features))
 
 
 def code_of(config: ConfigDict) -> dict[str, str]:
@@ -99,11 +114,41 @@ def _made(path: str, features: int) -> Learner:
         inspect.signature(function).bind(features=features, way=WAY)
     except (TypeError, ValueError) as error:
         raise UsageError(f"config.learners.names: {path} cannot be called as {path}(features=..., way=...): {error}") from None
-    learner: Any = function(features=features, way=WAY)
+    try:
+        learner: Any = function(features=features, way=WAY)
+    except Exception as error:  # a user's function may fail in any way
+        raise UsageError(f"config.learners.names: {path}(features={features}, way={WAY}) failed: {_in_short(error)}") from error
     if not isinstance(learner, Learner):
         raise UsageError(f"config.learners.names: {path} returned {type(learner).__name__}, "
                          "expected acx_jax.fewshot.learner.Learner")
     return learner
+
+
+def _check_parts(path: str, learner: Learner) -> None:
+    """Traces a learner on made segments. Raises UsageError that names the part which fails, or logits that are not float32 [Q, WAY]."""
+
+    def graphs(segments: int) -> Graphs:
+        return Graphs(jax.ShapeDtypeStruct((segments, TRIED.nodes, TRIED.features), np.float32),
+                      jax.ShapeDtypeStruct((segments, TRIED.nodes), bool))
+
+    def traced(part: str, *arguments: Any) -> Any:
+        try:
+            return jax.eval_shape(getattr(learner, part), *arguments)
+        except Exception as error:  # a user's function may fail in any way
+            raise UsageError(f"config.learners.names: {path}: {part} failed on {TRIED.support} support segments and {TRIED.queries} queries of "
+                             f"{TRIED.nodes} vectors of {TRIED.features} dimensions: {_in_short(error)}") from error
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    support = Support(graphs(TRIED.support), jax.ShapeDtypeStruct((TRIED.support,), np.int32))
+    found = traced("logits", traced("adapt", traced("init", key), support, key), graphs(TRIED.queries))
+    shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", type(found).__name__)
+    if (shape, dtype) != ((TRIED.queries, WAY), np.float32):
+        raise UsageError(f"config.learners.names: {path}: logits of {TRIED.queries} queries are {dtype} of shape {shape}, expected float32 of "
+                         f"shape {(TRIED.queries, WAY)}: one column for each of {' and '.join(LABELS)}")
+
+
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no more is said'}"
 
 
 def _function(path: str) -> Callable[..., Learner]:

@@ -12,6 +12,7 @@ from acx_jax.contracts import Episodes, Segment
 from acx_jax.data.episodes import largest_query, sample_episodes
 from acx_jax.data.meta_split import EVALUATE, TRAIN, VALIDATION, meta_parts
 from acx_jax.errors import UsageError
+from acx_jax.runtime import devices
 
 
 def indices_of(config: ConfigDict, segments: Sequence[Segment], part: str) -> np.ndarray:
@@ -59,6 +60,8 @@ def episodes_among(config: ConfigDict, segments: Sequence[Segment], picked: np.n
 
 
 def check_possible(config: ConfigDict, segments: Sequence[Segment]) -> None:
-    """Raises UsageError when a part that is needed allows no episode of the asked shots."""
+    """Raises UsageError when a part that is needed allows no episode of the asked shots, or the devices cannot share a batch of them."""
+    if config.meta.steps and config.meta.batch % devices.count():
+        raise UsageError(f"config.meta.batch is {config.meta.batch}, expected a multiple of the {devices.count()} devices")
     for part in (TRAIN, VALIDATION, EVALUATE) if config.meta.steps else (EVALUATE,):
         feasible_query(config, segments, part)

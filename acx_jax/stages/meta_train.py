@@ -19,7 +19,7 @@ from acx_jax.contracts import ContextFeatures, Episodes, Segment
 from acx_jax.data import prepared
 from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import TRAIN, VALIDATION
-from acx_jax.errors import UsageError, WorkError
+from acx_jax.errors import WorkError
 from acx_jax.fewshot import meta
 from acx_jax.fewshot.episodes import class_labels, padded_graphs
 from acx_jax.fewshot.learner import Learner
@@ -80,7 +80,6 @@ def _learn(job: Job, name: str, features: ContextFeatures, segments: list[Segmen
     """Learns a start on one set of features. Returns what the summary says of it."""
     config, out = job.config, job.out / name
     out.mkdir(exist_ok=True)
-    _check_batch(config.meta.batch)
     learner = make_learner(config.meta.learner, config, features=features.vectors.shape[1])
     graphs = devices.replicate(jax.tree.map(np.asarray, padded_graphs(seen_by(config.meta.learner, config, features))))
     train, validation = _program(config, learner), _measure(config, learner)
@@ -204,8 +203,3 @@ def _labels(support: jax.Array, query: jax.Array) -> tuple[jax.Array, jax.Array]
 def _episodes(config: ConfigDict, segments: list[Segment], part: str, *, count: int) -> Episodes:
     query = meta_parts.feasible_query(config, segments, part)
     return meta_parts.episodes_of(config, segments, part, count=count, query=query)
-
-
-def _check_batch(batch: int) -> None:
-    if batch % devices.count():
-        raise UsageError(f"config.meta.batch is {batch}, expected a multiple of the {devices.count()} devices")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from acx_jax.contracts import Segment, StoredSegment
+from acx_jax.contracts import Episodes, Segment, StoredSegment
 from acx_jax.data.episode_file import Origin, data_hash, load_episodes, save_episodes
 from acx_jax.data.episodes import sample_episodes
 from acx_jax.errors import UsageError
@@ -41,6 +41,8 @@ def test_the_hash_is_of_the_segments_alone():
     ({"query": np.zeros((4, 4), np.int32)}, "not those of 2-way episodes"), ({"query": np.zeros((5, 0), np.int32)}, "not those of 2-way"),
     ({"support": np.full((5, 2), 16, np.int32)}, "segments that are not there"), ({"support": np.full((5, 2), -1, np.int32)}, "not there"),
     ({"support": np.zeros((5, 2), np.int32)}, "not of the classes"), ({"query": np.tile(np.int32([0, 0, 1, 1]), (5, 1))}, "one segment twice"),
+    ({"protocol": "any"}, "its protocol is 'any', expected disjoint or published"),
+    ({"support": np.int32([[0, 1]]), "query": np.int32([[2, 4, 3, 5]])}, "a single episode"),
     ({"format": 2}, "its format is 2, expected 1"), ({"data": "0123456789abcdef"}, "drawn from other data"),
     ({"support": np.array([[{}]])}, "is no file of episodes"),
 ])
@@ -60,6 +62,20 @@ def test_other_files_are_refused(tmp_path, content, said):
         (tmp_path / "episodes.npz").write_bytes(content)
     with pytest.raises(UsageError, match=said):
         load_episodes(tmp_path / "episodes.npz", data=HASH, segments=SEGMENTS)
+
+
+@pytest.mark.parametrize("support, query, row, video", [
+    ([[0, 1], [2, 1]], [[6, 8, 7, 9], [6, 8, 3, 9]], 1, "v3"), ([[4, 1], [0, 1]], [[6, 8, 5, 9], [6, 8, 7, 9]], 0, "v4"),
+])
+def test_episodes_that_break_their_protocol_are_named(tmp_path, support, query, row, video):
+    """Segments 2 and 3 are of one source, 4 and 5 of one video: they meet only where any two may."""
+    segments = [s._replace(video="v4" if i == 5 else s.video, source="camera" if i in (2, 3) else "") for i, s in enumerate(SEGMENTS)]
+    path, episodes = tmp_path / "episodes.npz", Episodes(np.int32(support), np.int32(query), 2)
+    save_episodes(path, episodes, Origin(HASH, 0, "published"))
+    assert load_episodes(path, data=HASH, segments=segments)[1].protocol == "published"
+    save_episodes(path, episodes, Origin(HASH, 0, "disjoint"))
+    with pytest.raises(UsageError, match=rf"row {row} has abnormal segment 0..30 of {video} as a query"):
+        load_episodes(path, data=HASH, segments=segments)
 
 
 def test_a_file_cut_short_anywhere_is_refused(tmp_path):

@@ -11,7 +11,7 @@ from acx_jax import config as schema
 from acx_jax.contracts import LABELS
 from acx_jax.errors import WorkError
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import pipeline
+from acx_jax.stages import evaluate, pipeline
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 SMALL = {"data.builder": "features", "episodes.shot": 1, "episodes.query": 4, "episodes.count": 8, "learners.names": ["proto"],
@@ -56,3 +56,14 @@ def test_logits_that_are_no_numbers_are_named_before_anything_is_written(tmp_pat
     with pytest.raises(WorkError, match="evaluate proto on given features: episode 0 has logits that are no numbers.*scale the features"):
         run(features_in(tmp_path / "huge", 1e20), tmp_path / "w")
     assert not list((tmp_path / "w").rglob("scores/*.npy"))
+
+
+def test_with_replayed_episodes_only_what_counts_redoes_the_evaluation(tmp_path):
+    (tmp_path / "episodes.npz").write_bytes(b"any")
+    replayed = {"data.builder": "features", "episodes.file": str(tmp_path / "episodes.npz")}
+    of = lambda **values: evaluate.settings(schema.from_flat(replayed | {f"episodes.{key}": value for key, value in values.items()}))
+    assert of() == of(shot=1, count=9) and of() != of(rows=["ego"])
+    assert of(rows=["ego"]) != of(rows=["ego"], shot=1) != of(rows=["categories"], shot=1)
+    before = of()
+    (tmp_path / "episodes.npz").write_bytes(b"other")
+    assert of() != before and of(rows=["ego"])["episodes"]["file"] == of()["episodes"]["file"]

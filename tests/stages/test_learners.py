@@ -23,6 +23,18 @@ three = 3
 def no_way(*, features): pass
 
 def nothing(*, features, way): pass
+
+def fails(*, features, way): raise RuntimeError("boom")
+'''
+PARTS = '''
+import jax.numpy as jnp
+from acx_jax.fewshot.learner import Learner
+
+def made(*, init=lambda key: jnp.zeros(3), adapt=lambda params, support, key: params, columns=(2,), dtype=None):
+    return lambda *, features, way: Learner(init, adapt, lambda params, graphs: jnp.zeros((len(graphs.mask), *columns), dtype))
+
+good, three, flat, half = made(), made(columns=(3,)), made(columns=()), made(dtype=jnp.bfloat16)
+of_two, of_numbers = made(adapt=lambda params, support: params), made(init=lambda key: float(jnp.ones(()) * key))
 '''
 
 
@@ -36,10 +48,11 @@ def own(tmp_path, monkeypatch) -> Path:
     text = re.search(r"```python\n(# my_learners.py.*?)```", README.read_text(), re.DOTALL).group(1)
     (tmp_path / "my_learners.py").write_text(text)
     (tmp_path / "others.py").write_text(OTHERS)
+    (tmp_path / "parts.py").write_text(PARTS)
     (tmp_path / "broken.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path / "my_learners.py"
-    for name in ("my_learners", "others", "broken"):
+    for name in ("my_learners", "others", "parts", "broken"):
         sys.modules.pop(name, None)
 
 
@@ -78,8 +91,16 @@ def test_what_a_learner_computed_is_redone_when_its_file_changes(own):
     ("nowhere.learner", "cannot import nowhere.learner: No module"), ("my_learners.mean", "module my_learners has no mean"),
     ("others.three", "others.three is a int, expected a function"), ("others.nothing", "others.nothing returned NoneType"),
     ("others.no_way", r"cannot be called as others.no_way\(features=..., way=...\)"),
+    ("others.fails", r"others.fails\(features=512, way=2\) failed: RuntimeError: boom"),
+    ("parts.three", r"logits of 6 queries are float32 of shape \(6, 3\), expected float32 of shape \(6, 2\)"),
+    ("parts.flat", r"of shape \(6,\), expected"), ("parts.half", "are bfloat16 of shape"),
+    ("parts.of_two", "parts.of_two: adapt failed on 4 support segments.*TypeError"), ("parts.of_numbers", "parts.of_numbers: init failed"),
     ("broken.learner", "importing broken.learner failed: ZeroDivisionError"),
 ])
 def test_a_path_that_gives_no_learner_is_named(own, path, said):
     with pytest.raises(UsageError, match=said):
         learners.check_names(schema.validate(named("proto", path)))
+
+
+def test_a_learner_of_the_right_shapes_passes(own):
+    learners.check_names(schema.validate(named("proto", "parts.good", "parts.good" + ON_TOP)))

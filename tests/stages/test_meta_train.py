@@ -102,6 +102,7 @@ def test_none_is_trained_by_default(root, tmp_path):
     ({"meta.share": 0.05}, "train part|validation part"),
     ({"episodes.shot": 9}, "train part of config.meta.share=0.5"),
     ({"meta.method": "reptile", "meta.learn_rates": True}, "meta.learn_rates"),
+    ({"meta.batch": 3}, "meta.batch is 3, expected a multiple of the 4 devices"),
     ({"meta.method": "anil", "meta.learner": "linear"}, "one layer alone"),
 ])
 def test_what_cannot_be_done_is_refused_before_work(root, tmp_path, values, said):
@@ -144,7 +145,7 @@ def test_a_run_replays_the_episodes_of_another(root, whole, tmp_path):
     assert proto[0] == proto[1] and len(proto[0]["data"]) == 16 and proto[0]["videos_used"] == 40
     said = run(root, tmp_path, meta__steps=0)
     assert "evaluate: is redone" in said
-    with pytest.raises(UsageError, match="that meta-training has seen"):
+    with pytest.raises(UsageError, match="that meta-training or the probe has seen"):
         run(root, tmp_path, episodes__file=str(tmp_path / "evaluate" / "episodes.npz"))
 
 
