@@ -86,7 +86,21 @@ def map_over_devices(function: Callable[..., Any], *, in_axes: Any = 0, donate: 
     in_axes as in vmap: 0 for arguments with a leading axis of `count()`, None for those every device gets whole. Inside,
     collectives use the axis name AXIS. Where processes train together all of them must call it, unless it is for this one's `own` devices.
     """
-    return jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donate, devices=jax.local_devices() if own else None)
+    mapped = jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donate, devices=jax.local_devices() if own else None)
+    return _one_at_a_time(mapped) if on_cpu() and everywhere() > 1 else mapped
+
+
+def _one_at_a_time(mapped: Callable[..., Any]) -> Callable[..., Any]:
+    """`mapped`, done when it returns.
+
+    Programs in flight on a split CPU can take all of XLA's threads to wait for devices that then find none: XLA ends the process
+    after 40 seconds of that ("Expected 4 threads to join the rendezvous").
+    """
+    def call(*arguments: Any) -> Any:
+        return jax.block_until_ready(mapped(*arguments))
+
+    call.lower = mapped.lower
+    return call
 
 
 def map_small(function: Callable[..., Any], *arguments: Any, in_axes: Any = 0) -> Callable[..., Any]:
@@ -105,8 +119,8 @@ def split(tree: Any) -> Any:
 
 
 def join(tree: Any) -> Any:
-    """The inverse of `split`."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+    """The inverse of `split`, as arrays of NumPy: on the devices it would be a program in which they wait for each other."""
+    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), tree)
 
 
 def replicate(tree: Any) -> Any:
@@ -123,8 +137,8 @@ def _strong(x: Any) -> jax.Array:
 
 
 def first(tree: Any) -> Any:
-    """The first device's copy."""
-    return jax.tree.map(lambda x: x[0], tree)
+    """The first device's copy, taken there: `x[0]` would be a program of all devices, one for each array."""
+    return jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree)
 
 
 def round_up(number: int) -> int:

@@ -59,8 +59,7 @@ def take_part(job: Job) -> None:
         job.log.info(f"adapt: left out, {reason}")
         return
     step, state = _program(job.config, clips)
-    late = OneBehind(lambda number, metrics, videos: check_finite(job.config, number, float(metrics["loss"][0]), videos),
-                     at_once=devices.on_cpu())
+    late = OneBehind(lambda number, metrics, videos: check_finite(job.config, number, float(devices.first(metrics["loss"])), videos))
 
     def after(number: int, state: training.AdaptState, metrics: dict[str, Any], videos: list[str], asked_to_stop: Asked) -> BaseException | None:
         late.put(number, metrics, videos)

@@ -22,14 +22,14 @@ from acx_jax.stages.job import Job
 
 
 class Behind:
-    """Notes each step in `record` and in the progress, one step late on GPUs and TPUs so that they do not wait; probes and saves when it is time.
+    """Notes each step in `record` and in the progress, one step late so that no device waits; probes and saves when it is time.
 
     pace: of its steps, for the feed to be watched by. speed: what the pace says.
     """
 
     def __init__(self, job: Job, advance: Any, *, checkpoints: Checkpoints, record: Record, watch: Watch | None):
         self._job, self._advance, self._checkpoints, self._record, self._watch = job, advance, checkpoints, record, watch
-        self._late = OneBehind(self._take, at_once=devices.on_cpu())
+        self._late = OneBehind(self._take)
         self._metrics: dict[str, Any] = {}
         self.pace = Pace(busy=lambda: not all(value.is_ready() for value in self._metrics.values()))
         self.speed = Speed(self.pace, clips=job.config.adapt.batch, flops=step_flops(job.config), peak=self._peak)
@@ -51,7 +51,7 @@ class Behind:
         return stop
 
     def _take(self, number: int, metrics: dict[str, Any], videos: list[str]) -> None:
-        values = {name: float(value[0]) for name, value in metrics.items()}
+        values = {name: float(value) for name, value in devices.first(metrics).items()}
         log_step(self._job, self._record, number, values, videos)
         if (rates := self.speed.step()) is not None:
             self._record.add(SPEED, {"step": number} | rates)

@@ -78,22 +78,16 @@ class Speed:
 
 
 class OneBehind:
-    """Hands things on to `take` one call late: a step's results are fetched once the next one is on its way, so that no device waits.
+    """Hands things on to `take` one call late: a step's results are fetched once the next one is on its way, so that no device waits."""
 
-    at_once: not late. A CPU split into devices is to run one step at a time, for steps that wait for each other's devices may take all
-    of XLA's threads, and none is left for the device that is waited for.
-    """
-
-    def __init__(self, take: Callable[..., None], *, at_once: bool):
-        self._take, self._at_once = take, at_once
+    def __init__(self, take: Callable[..., None]):
+        self._take = take
         self._held: tuple[Any, ...] | None = None
 
     def put(self, *item: Any) -> None:
         """Hands on the item before, and holds this one."""
         self.flush()
         self._held = item
-        if self._at_once:
-            self.flush()
 
     def flush(self) -> None:
         """Hands on what is held."""

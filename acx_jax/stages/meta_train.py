@@ -169,7 +169,7 @@ def _program(config: ConfigDict, learner: Learner) -> Callable:
         rows = slice(first * own.batch, (first + steps) * own.batch)
         drawn = [x[rows].reshape(steps, devices.count(), -1, x.shape[1]).swapaxes(0, 1) for x in (tasks.support, tasks.query)]
         state, losses = mapped(devices.replicate(state), graphs, *drawn)
-        return devices.first(state), np.asarray(losses[0])
+        return devices.first(state), np.asarray(devices.first(losses))
 
     return program
 

@@ -96,7 +96,7 @@ def _steps(job: Job, at: Run, program: Program, train: list[Videos], held: list[
     with job.log.progress("meta_train", own.steps, unit="steps", start=start) as advance, deferred() as asked_to_stop:
         for number, episodes in enumerate(feed if int(at.since) < own.patience else (), start + 1):
             state, metrics = program.step(state, devices.split(ClassEpisodes(*map(np.asarray, episodes))), key)
-            line = {"step": number} | {name: round(float(value[0]), 6) for name, value in metrics.items()}
+            line = {"step": number} | {name: round(float(value), 6) for name, value in devices.first(metrics).items()}
             if number % own.validate_every == 0 or number == own.steps:
                 at, judged = _validated(job, at, devices.first(state), program, held)
                 line |= judged

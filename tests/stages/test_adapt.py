@@ -137,9 +137,9 @@ def test_a_run_that_is_asked_to_stop_saves_its_step_first(workdir, uninterrupted
         patch.setattr(adapt_behind, "log_step", stopped)
         with pytest.raises(raised):
             adapt.run(asked)
-    assert "step 3 is saved" in asked.log._terminal.getvalue()
+    assert "step 4 is saved" in asked.log._terminal.getvalue()
     adapt.run(asked)
-    assert "goes on from the checkpoint of step 3" in asked.log._terminal.getvalue()
+    assert "goes on from the checkpoint of step 4" in asked.log._terminal.getvalue()
     for once, resumed in zip(results(uninterrupted)[0], results(asked)[0]):
         np.testing.assert_array_equal(resumed, once)
     assert results(asked)[1:] == results(uninterrupted)[1:]

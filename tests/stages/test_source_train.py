@@ -120,7 +120,7 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(root, whole, tmp_path
 
 
 def test_a_run_that_is_asked_to_stop_saves_the_step_it_is_in(root, whole, tmp_path, monkeypatch):
-    def asked():
+    def asked(step):
         return KeyboardInterrupt() if len((tmp_path / "meta_train.partial/log.jsonl").read_text().splitlines()) == 3 else None
 
     with monkeypatch.context() as patch:
