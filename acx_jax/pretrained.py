@@ -65,7 +65,7 @@ def _arch(asked: str | None, known: str, source: Path) -> str:
 
 def _summary(found: Found, source: str, digest: str) -> dict[str, Any]:
     return {
-        "arch": found.arch, "source": source, "digest": digest, "names": found.style, "under": found.prefix,
+        "arch": found.arch, "source": source, "digest": digest, "names": found.style, "under": found.prefix, "also_under": list(found.others),
         "entries": len(found.mapped), "numbers": sum(value.size for value in found.variables.values()), "classes": found.classes,
         "left_over": list(found.left_over), "elsewhere": found.elsewhere,
     }
@@ -74,9 +74,11 @@ def _summary(found: Found, source: str, digest: str) -> dict[str, Any]:
 def _words(summary: dict[str, Any]) -> dict[str, str]:
     under = f", under {summary['under']}" if summary["under"] else ""
     left = summary["left_over"]
+    also = {"also there": f"under {', '.join(summary['also_under'])}, and not taken"} if summary["also_under"] else {}
     return {
         "from": summary["source"],
         "read as": f"{summary['arch']}, in {summary['names']}{under}",
+        **also,
         "mapped": f"{summary['entries']} entries, {summary['numbers'] / 1e6:.2f} million numbers",
         "missing": "nothing",
         "left over": f"{len(left)} entries: {', '.join(left)}" if left else "nothing",

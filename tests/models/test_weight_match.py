@@ -24,7 +24,8 @@ def state_dict(arch: str, classes: int = 0) -> dict[str, np.ndarray]:
     """A PyTorch state dict with its own number in every place."""
     shapes = wanted(arch, lambda path: (classes,) if classes and path in classifier(arch, 1) else None)
     draw = np.random.default_rng(0)
-    return to_torch(arch, {path: draw.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()})
+    values = {path: draw.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
+    return to_torch(arch, {path: abs(value) if path.endswith("/var") else value for path, value in values.items()})
 
 
 def test_names_and_shapes_are_those_of_the_published_networks(parity: Path) -> None:
@@ -98,6 +99,9 @@ def changed(name: str, value: np.ndarray | None) -> dict[str, np.ndarray]:
     ("stem.1.running_var", np.full(45, np.nan, np.float32), r"stem\.1\.running_var.*not finite"),
     ("stem.1.bias", np.zeros(45, np.int64), r"stem\.1\.bias is of type int64"),
     ("stem.1.bias", np.array([None] * 45), r"stem\.1\.bias is of type object"),
+    ("stem.1.bias", np.full(45, 1e300), r"stem\.1\.bias holds values that are not finite as float32"),
+    ("stem.1.bias", np.zeros(0, np.float32), r"stem\.1\.bias has shape \(0,\), needed is \(45,\)"),
+    ("stem.1.running_var", np.full(45, -1e-9, np.float32), r"stem\.1\.running_var holds negative values"),
     ("fc.weight", np.zeros((4, 128), np.float32), r"fc\.weight has shape \(4, 128\), needed is \(5, 128\)"),
 ])
 def test_what_does_not_fit_is_named(name: str, value: np.ndarray | None, message: str) -> None:
@@ -148,6 +152,33 @@ def test_a_scale_in_the_norms_of_i3d_is_refused() -> None:
     state = dict(state_dict("i3d")) | {"Mixed_3b.b0.bn.weight": np.full(64, 1.5, np.float32)}
     with pytest.raises(WeightsError, match=r"Mixed_3b\.b0\.bn\.weight is not 1"):
         find_weights(state, "i3d", "charades.pt")
+
+
+def test_a_norm_beside_another_network_is_left_over_and_no_scale_of_i3d() -> None:
+    state = dict(state_dict("r2plus1d_tiny")) | {"neck.bn.weight": np.full(4, 1.5, np.float32)}
+    assert find_weights(state, "r2plus1d_tiny", "a file").left_over == ("neck.bn.weight",)
+    state = dict(state_dict("i3d")) | {"neck.bn.weight": np.full(4, 1.5, np.float32)}
+    assert find_weights(state, "i3d", "a file").left_over == ("neck.bn.weight",)
+
+
+@pytest.mark.parametrize("names", [("encoder_q", "encoder_k"), ("encoder_k", "encoder_q"), ("model", "model_ema")])
+def test_a_network_that_is_there_twice_is_told(names: tuple[str, str]) -> None:
+    file = {f"module.{name}.{entry}": value + i for i, name in enumerate(names) for entry, value in state_dict("r2plus1d_tiny").items()}
+    file.pop(f"module.{names[1]}.stem.1.{COUNTER}")
+    found = find_weights(file, "r2plus1d_tiny", "moco.pth")
+    assert (found.prefix, found.others) == (f"module.{names[0]}.", (f"module.{names[1]}.",))
+    np.testing.assert_array_equal(found.variables["params/stem_norm/bias"], state_dict("r2plus1d_tiny")["stem.4.bias"])
+    file.pop(f"module.{names[1]}.stem.1.bias")
+    assert not find_weights(file, "r2plus1d_tiny", "moco.pth").others
+
+
+@pytest.mark.parametrize(("name", "needed"), [("backbone1.0.bias", 128), ("backbone1.2.tconvs.2.bias", 128), ("last_layer.bias", 2)])
+def test_an_empty_bias_of_a_context_head_is_named(name: str, needed: int) -> None:
+    state = dict(state_dict("context_head")) | {name: np.zeros(0, np.float32)}
+    with pytest.raises(WeightsError, match=rf"^a file: entry {name} has shape \(0,\), needed is \({needed},\)"):
+        find_weights(state, "context_head", "a file")
+    with pytest.raises(WeightsError, match="entries of r3d_18 are missing.*it looks like context_head"):
+        find_weights(state, "r3d_18", "a file")
 
 
 @pytest.mark.parametrize(("blocks", "scaled"), [(1, False), (2, False), (1, True)])
