@@ -182,7 +182,7 @@ def _disk(job: Job, split: tuple[Segment, ...], videos: Videos) -> tuple[dict[st
     """Bytes that the records will take, at most, against those that are free."""
     probes = dict(zip(videos.names, videos.probes))
     needed, free = size.bytes_of(split, probes, reading(job.config), storage(job.config)), shutil.disk_usage(job.out).free
-    problem = [f"the records need up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: {size.ADVICE}"] if needed > free else []
+    problem = [f"the records need up to {size.words(needed)}, and {size.words(free)} are free: {size.ADVICE}"] if needed > free else []
     return {"needed": needed, "free": free}, problem
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from acx_jax.data.builders.size import words
+
 SHOWN = 5  # names of one kind that are shown; all are in check.json
 
 
@@ -21,7 +23,7 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     if report.get("media", {}).get("width"):
         yield _media(report["media"])
     if "disk" in report:
-        yield f"disk: records take up to {_size(report['disk']['needed'])}, {_size(report['disk']['free'])} are free"
+        yield f"disk: records take up to {words(report['disk']['needed'])}, {words(report['disk']['free'])} are free"
     leaks = report["leaks"]
     yield f"leakage: {len(leaks['videos'])} videos and {len(leaks['sources'])} sources are in adaptation and in evaluation"
     yield from _episodes(report["episodes"])
@@ -69,16 +71,12 @@ def _named(what: str, items: Sequence[str]) -> Iterator[str]:
 def _media(media: dict[str, Any]) -> str:
     parts = [f"{name} {_range(media[name])}" for name in ("width", "height", "frames")]
     fps = f"{_range(media['fps'])} frames a second, " if media["fps"][1] else ""
-    return f"media: {', '.join(parts)}, {fps}{_size(media['bytes'])}"
+    return f"media: {', '.join(parts)}, {fps}{words(media['bytes'])}"
 
 
 def _range(ends: Sequence[float]) -> str:
     low, high = ends
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _episodes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -58,7 +58,7 @@ def read(tasks: Sequence[Task], listed: Listing, job: Job, merged: frozenset[str
     data, folder = job.config.data, parts_folder(job.workdir)
     count = min(data.workers or workers.cores(), max(len(tasks), 1))
     folder.mkdir(parents=True, exist_ok=True)
-    _check_size(tasks, job, count)
+    _check_size([task for task in tasks if task.name not in merged and not task.facts.exists()], job, count)
     if len(tasks) >= 2 * count:  # a core a video; of a few long ones each may have all cores
         tasks = [task._replace(reading=task.reading._replace(threads=1)) for task in tasks]
     run = partial(workers.work, workers=count, patience=data.patience, preload=[parts.__name__])
@@ -90,16 +90,19 @@ def list_data(config: ConfigDict) -> Listing:
                            exclude=data.exclude, events=data.events)
 
 
-def _check_size(tasks: Sequence[Task], job: Job, processes: int) -> None:
-    """Says how much there is to read and what it will take, judged by a few videos. Raises WorkError where the disk has less."""
-    if not tasks or job.config.data.builder == "synthetic":
+def _check_size(unread: Sequence[Task], job: Job, processes: int) -> None:
+    """Says how much there is left to read and what it will take, judged by a few videos. Raises WorkError where the disk has less."""
+    if job.config.data.builder == "synthetic":
         return
-    some = tasks[::-(-len(tasks) // SAMPLED)]
+    if not unread:
+        job.log.info("  0 videos to read")
+        return
+    some = unread[::-(-len(unread) // SAMPLED)]
     with ThreadPoolExecutor(processes) as threads:
         probes = dict(zip((task.video.name for task in some), threads.map(probe, (task.video.path for task in some))))
     of_some = size.bytes_of([s for task in some for s in task.video.segments], probes, some[0].reading, some[0].storage)
-    needed, free = of_some * len(tasks) // len(some), shutil.disk_usage(job.out).free
-    job.log.info(f"  {len(tasks)} videos to read in {processes} processes; records take about {needed / 1e9:.1f} GB as {some[0].storage.kind}, "
-                 f"{free / 1e9:.1f} GB are free")
+    needed, free = of_some * len(unread) // len(some), shutil.disk_usage(job.out).free
+    job.log.info(f"  {len(unread)} videos to read in {processes} processes; records take about {size.words(needed)} as {some[0].storage.kind}, "
+                 f"{size.words(free)} are free")
     if needed > free:
-        raise WorkError(f"the records need about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: {size.ADVICE}")
+        raise WorkError(f"the records need about {size.words(needed)} and {size.words(free)} are free: {size.ADVICE}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from acx_jax.data import prepared
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import prepare
+from acx_jax.stages import videos as stage_videos
 from acx_jax.stages.job import Job
 
 
@@ -68,6 +70,25 @@ def test_what_an_interrupted_run_left_is_replaced(tmp_path: Path) -> None:
     (half / "clips-evaluate.array_record-00000-of-00001").write_bytes(b"half")
     run(root, tmp_path / "out")
     assert len(prepared.open_records(tmp_path / "out", "evaluate")) == 1 and not prepared.damage(tmp_path / "out")
+
+
+def test_only_what_is_left_to_read_needs_disk(tmp_path: Path, monkeypatch) -> None:
+    root = write_table(videos(tmp_path / "in", "a", "b"), "a,0,9,normal", "b,0,29,normal")
+    config = with_overrides(default_config(), {"data.root": str(root), "data.short_side": "16", "encoder.crop": "16"})
+    (tmp_path / "out").mkdir()
+    job = Job(config, tmp_path / "out", tmp_path / "out", RunLog(terminal=io.StringIO()))
+    split = stage_videos.divided(stage_videos.list_data(config), config)
+    tasks = stage_videos.tasks(split, job)
+    stage_videos.read(tasks[:1], split, job)
+    monkeypatch.setattr("acx_jax.stages.videos.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(WorkError, match=r"the records need about 0\.0 MB and 0\.0 MB are free"):
+        run(root, tmp_path / "out")
+    monkeypatch.undo()
+    said = io.StringIO()
+    stage_videos.read(tasks, split, job._replace(log=RunLog(terminal=said)))
+    assert "  1 videos to read in " in said.getvalue() and "records take about 0.0 MB as raw" in said.getvalue()
+    monkeypatch.setattr("acx_jax.stages.videos.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    assert "0 videos to read" in run(root, tmp_path / "out")
 
 
 def test_no_usable_segment_is_an_error(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_source_on_both_sides_is_a_warning(root):
 
 def test_a_full_disk_is_known_before(root, monkeypatch):
     monkeypatch.setattr("acx_jax.stages.check.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    assert "GB are free" in check(root)[1]["problems"][0]
+    assert "0.0 MB are free" in check(root)[1]["problems"][0]
 
 
 def test_rendered_videos_need_none(tmp_path):

@@ -13,6 +13,11 @@ ADVICE = "set --config.data.storage=jpeg, lower config.data.short_side or config
 JPEG_SHARE = 1 / 5  # of the raw bytes that JPEGs of quality 95 take, at most, of small frames of real footage
 
 
+def words(count: int) -> str:
+    """Bytes as people say them."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def frames_of(segment: Segment, found: Probe | None) -> int:
     """Frames of a segment as far as known; 0 where they are not."""
     if segment.end != TO_THE_END:
