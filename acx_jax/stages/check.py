@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from acx_jax.contracts import Segment
 from acx_jax.data.builders import size
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.check import cameras, copies, leaks
+from acx_jax.data.check import cameras, copies, faults, leaks
+from acx_jax.data.check.faults import Faults
 from acx_jax.data.probe import Probe, probe
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import WorkError
@@ -77,50 +78,56 @@ def raise_problems(workdir: Path) -> None:
 
 def examine(job: Job, listed: Listing) -> Found:
     """All findings on a listing."""
-    data = job.config.data
-    split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=job.config.seed, how=data.split)
-    of_media = _media(job, listed, split) if data.builder != "features" else Found({}, [], [])
-    of_splits = _splits(job.config, split)
-    report = {"checked": True, "builder": data.builder, "coverage": _coverage(listed, of_media.report.get("unreadable", {}))}
-    problems = [*_nothing(listed), *_missing(job.config, listed, of_media), *of_media.problems, *of_splits.problems]
-    return Found(report | of_media.report | of_splits.report, problems,
-                 of_media.warnings + of_splits.warnings)
+    data, config = job.config.data, job.config
+    split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=config.seed, how=data.split)
+    videos = _look(job, listed) if data.builder != "features" else Videos([], [], [], [])
+    probes = dict(zip(videos.names, videos.probes))
+    wanted = reading(config)
+    lost = faults.find_faults(listed.segments, probes, fps=wanted.fps, least=wanted.min_frames, offsets=listed.offsets) if probes else faults.NONE
+    of_media = _media(job, listed, split, videos) if videos.names else Found({}, [], [])
+    of_splits = _splits(config, tuple(s for s in split if s[:4] not in lost.lost))
+    report = {"checked": True, "builder": data.builder, "coverage": _coverage(listed, lost), "unreadable": lost.unreadable,
+              "short": [str(s) for s in lost.short], "beyond": [_beyond(s, probes[s.video].frames) for s in lost.beyond]}
+    problems = [*_nothing(listed, lost), *_missing(config, listed, lost), *of_media.problems, *of_splits.problems]
+    return Found(report | of_media.report | of_splits.report, problems, of_media.warnings + of_splits.warnings)
 
 
-def _coverage(listed: Listing, unreadable: dict[str, str]) -> dict[str, Any]:
-    return {"videos_listed": listed.videos_listed, "videos_present": len({s.video for s in listed.segments}) - len(unreadable),
-            "segments_listed": listed.segments_listed, "segments_usable": len(listed.segments), "missing": list(listed.missing),
+def _coverage(listed: Listing, lost: Faults) -> dict[str, Any]:
+    usable = sum(s[:4] not in lost.lost for s in listed.segments)
+    return {"videos_listed": listed.videos_listed, "videos_present": len({s.video for s in listed.segments}) - len(lost.unreadable),
+            "segments_listed": listed.segments_listed, "segments_usable": usable, "missing": list(listed.missing),
             "skipped": [list(item) for item in listed.skipped], "notes": list(listed.notes)}
 
 
-def _nothing(listed: Listing) -> list[str]:
-    """A listing without a segment."""
-    first = "".join(f"; {item}: {reason}" for item, reason in listed.skipped[:3])
-    return [] if listed.segments else [f"none of the {listed.segments_listed} listed segments can be used{first}"]
+def _beyond(segment: Segment, frames: int) -> str:
+    return f"{segment}: its file has {frames} frames"
 
 
-def _missing(config: ConfigDict, listed: Listing, of_media: Found) -> list[str]:
+def _nothing(listed: Listing, lost: Faults) -> list[str]:
+    """A listing of which no segment is left."""
+    if any(s[:4] not in lost.lost for s in listed.segments):
+        return []
+    reasons = [*(f"{item}: {reason}" for item, reason in listed.skipped), *(f"{name} {reason}" for name, reason in lost.unreadable.items()),
+               *(f"{s} is beyond its video's end" for s in lost.beyond), *(f"{s} is too short" for s in lost.short)]
+    return [f"none of the {listed.segments_listed} listed segments can be used" + "".join(f"; {reason}" for reason in reasons[:3])]
+
+
+def _missing(config: ConfigDict, listed: Listing, lost: Faults) -> list[str]:
     """More missing or unreadable videos than `prepare` would bear."""
-    unreadable = of_media.report.get("unreadable", {})
-    bad, most = len(listed.missing) + len(unreadable), config.data.max_bad_share
+    bad, most = len(listed.missing) + len(lost.unreadable), config.data.max_bad_share
     if bad <= most * listed.videos_listed:
         return []
-    first = [*(f"{name} is not there" for name in listed.missing), *(f"{name} {reason}" for name, reason in unreadable.items())]
+    first = [*(f"{name} is not there" for name in listed.missing), *(f"{name} {reason}" for name, reason in lost.unreadable.items())]
     return [f"{bad} of {listed.videos_listed} videos are missing or unreadable, more than config.data.max_bad_share={most}: "
             + "; ".join(first[:3]) + ("; ..." if bad > 3 else "")]
 
 
-def _media(job: Job, listed: Listing, split: tuple[Segment, ...]) -> Found:
+def _media(job: Job, listed: Listing, split: tuple[Segment, ...], videos: Videos) -> Found:
     """What the videos themselves tell."""
-    videos = _look(job, listed)
-    unreadable = {name: p.problem for name, p in zip(videos.names, videos.probes) if p.problem}
-    probes = dict(zip(videos.names, videos.probes))
-    short = [str(s) for s in listed.segments if 0 < size.frames_of(s, probes[s.video]) < job.config.data.min_frames]
     same = _copies(videos, listed, split)
     shared = _cameras(job, videos)
     disk, full = _disk(job, split, videos)
-    return Found({"unreadable": unreadable, "short": short, "media": _spread(videos), "disk": disk} | same.report | shared.report,
-                 same.problems + full, same.warnings + shared.warnings)
+    return Found({"media": _spread(videos), "disk": disk} | same.report | shared.report, same.problems + full, same.warnings + shared.warnings)
 
 
 def _look(job: Job, listed: Listing) -> Videos:

@@ -16,9 +16,10 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     yield (f"coverage: {cover['videos_present']} of {cover['videos_listed']} listed videos, {cover['segments_usable']} of "
            f"{cover['segments_listed']} segments")
     yield from _named("missing", cover["missing"])
-    yield from _named("unreadable", [f"{name}: {reason}" for name, reason in report.get("unreadable", {}).items()])
+    yield from _named("unreadable", [f"{name}: {reason}" for name, reason in report["unreadable"].items()])
     yield from _named("left out", [f"{item}: {reason}" for item, reason in cover["skipped"]])
-    yield from _named("too short", report.get("short", []))
+    yield from _named("too short", report["short"])
+    yield from _named("beyond the end of their video", report["beyond"])
     yield from (f"note: {note}" for note in cover["notes"])
     if report.get("media", {}).get("width"):
         yield _media(report["media"])

@@ -94,6 +94,19 @@ def test_missing_and_unreadable_up_to_a_share(root):
     assert "2 of 8 videos are missing or unreadable, more than config.data.max_bad_share=0.1: v2 is not there" in report["problems"][0]
 
 
+def test_segments_beyond_the_end_short_ones_and_unreadable_videos_are_not_usable(root):
+    for file in (root / "v4").iterdir():
+        file.write_bytes(b"no picture")
+    rows = (root / "segments.csv").read_text().replace("v1,0,11,", "v1,5,12,").replace("v3,0,11", "v3,5,11")
+    (root / "segments.csv").write_text(rows)
+    said, report = check(root, data__max_bad_share=0.5, data__adapt_share=0.0)
+    assert report["beyond"] == ["abnormal segment 5..12 of v1: its file has 12 frames"] and report["short"] == ["abnormal segment 5..11 of v3"]
+    assert "beyond the end of their video: 1" in said and "coverage: 7 of 8 listed videos, 5 of 8 segments" in said
+    assert report["episodes"][0]["segments"] == 2 and report["episodes"][0]["queries"]["1"] == 1
+    _, report = check(root, data__max_bad_share=0.5, data__adapt_share=0.0, data__min_frames=13)
+    assert "none of the 8 listed segments can be used; v4 " in report["problems"][0]
+
+
 def test_one_camera_is_a_warning_with_sources_to_take(root):
     for file in (root / "v5").iterdir():
         image = np.asarray(Image.open(root / "v1" / file.name)).astype(int)

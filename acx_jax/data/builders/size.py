@@ -18,11 +18,16 @@ def words(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def frames_of(segment: Segment, found: Probe | None) -> int:
-    """Frames of a segment as far as known; 0 where they are not."""
+def video_frames(found: Probe, fps: float) -> int:
+    """Frames that a video gives when it is read at `fps`, 0 for its own rate, as far as known; images have no rate and come all."""
+    return round(found.frames * fps / found.fps) if fps and found.fps else found.frames
+
+
+def frames_of(segment: Segment, found: Probe, fps: float, offset: int = 0) -> int:
+    """Frames of a segment as far as known; its frame 0 is the frame `offset` of what is read of the file."""
     if segment.end != TO_THE_END:
         return segment.end - segment.start + 1
-    return max(0, found.frames - segment.start) if found else 0
+    return max(0, video_frames(found, fps) - offset - segment.start)
 
 
 def bytes_of(segments: Iterable[Segment], probes: Mapping[str, Probe], reading: Reading, storage: Storage) -> int:
@@ -33,7 +38,7 @@ def bytes_of(segments: Iterable[Segment], probes: Mapping[str, Probe], reading: 
 
 
 def _kept(segment: Segment, found: Probe, reading: Reading) -> int:
-    frames, most = frames_of(segment, found), reading.keep[segment.split]
+    frames, most = frames_of(segment, found, reading.fps), reading.keep[segment.split]
     return min(frames, most) if most else frames
 
 
