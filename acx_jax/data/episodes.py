@@ -3,8 +3,8 @@ two segments may meet, as in the code of arXiv 2112.06320 (siblings of one video
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import comb
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +12,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from acx_jax.contracts import LABELS, Episodes, Segment
+from acx_jax.data import support_ways
 from acx_jax.errors import UsageError
 from acx_jax.randomness import numpy_stream
 
 WAY = 2
 DISJOINT, PUBLISHED = "disjoint", "published"
+TRIES = 8  # of any support set, before one is drawn among those that leave the queries: the first nearly always does where data are many
+AT_ONCE = 2**21  # episodes drawn together, times the segments and the choices of each: bounds the memory
 
 
 def possible_way(way: int) -> int:
@@ -32,6 +35,32 @@ class Groups(NamedTuple):
 
     of_segment: np.ndarray
     sizes: np.ndarray
+
+
+class Table(NamedTuple):
+    """What disjoint episodes are drawn from. labels: int [S]; shot, query: segments a class; ways: `count_ways`, where they are needed."""
+
+    groups: Groups
+    labels: np.ndarray
+    shot: int
+    query: int
+    ways: Callable[[], list[np.ndarray]]
+
+    def first_of_each(self, rank: np.ndarray, number: int) -> np.ndarray:
+        """The `number` segments of each class of lowest rank (float [E, S]) in order, class-major, int [E, WAY * number]."""
+        members = [np.flatnonzero(self.labels == c) for c in range(WAY)]
+        return np.concatenate([own[_lowest(rank[:, own], number)] for own in members], axis=1)
+
+    def free(self, support: np.ndarray) -> np.ndarray:
+        """Which segments share no group with the support [E, WAY * shot]: bool [E, S]."""
+        used = np.zeros((len(support), len(self.groups.sizes)), bool)
+        used[np.arange(len(support))[:, None], self.groups.of_segment[support]] = True
+        return ~used[:, self.groups.of_segment]
+
+    def leaves_queries(self, support: np.ndarray) -> np.ndarray:
+        """Which support sets leave enough of each class: bool [E]."""
+        free = self.free(support)
+        return np.all([free[:, self.labels == c].sum(axis=1) >= self.query for c in range(WAY)], axis=0)
 
 
 def group_segments(segments: Sequence[Segment]) -> Groups:
@@ -62,7 +91,7 @@ def largest_query(segments: Sequence[Segment], *, shot: int, query: int, protoco
     if protocol == PUBLISHED:
         raise UsageError(_too_few_of_each(segments, shot=shot))
     sizes = group_segments(segments).sizes
-    fits = [k for k in range(1, shot) if _feasible_query(sizes, shot=k, query=1)]
+    fits = [k for k in range(1, shot) if support_ways.feasible_query(sizes, shot=k, query=1)]
     have = " and ".join(f"{n} {name} segments in {int((sizes[:, c] > 0).sum())} independent videos or sources"
                         for c, (n, name) in enumerate(zip(sizes.sum(0), LABELS)))
     hint = f"--config.episodes.shot={max(fits)} would fit" if fits else "label more videos: not even 1 shot fits"
@@ -79,18 +108,19 @@ def sample_episodes(segments: Sequence[Segment], *, count: int, shot: int, query
     if protocol == PUBLISHED:
         return _permuted(segments, count=count, shot=shot, query=query, seed=seed)
     groups = group_segments(segments)
-    labels = np.array([s.label for s in segments])
-    members = [[np.flatnonzero((groups.of_segment == g) & (labels == c)) for c in range(WAY)] for g in range(len(groups.sizes))]
-    ways = _count_ways(groups.sizes, shot=shot, query=query)
-    drawn = [_draw_episode(members, ways, shot=shot, query=query, rng=numpy_stream(seed, "episode", i)) for i in range(count)]
-    return Episodes(np.array([s for s, _ in drawn], np.int32), np.array([q for _, q in drawn], np.int32), WAY)
+    ways = cache(lambda: support_ways.count_ways(groups.sizes, shot=shot, query=query))
+    table = Table(groups, np.array([s.label for s in segments]), shot, query, ways)
+    together = max(1, AT_ONCE // (len(segments) + (shot + 1) ** WAY))
+    drawn = [_disjoint(table, [numpy_stream(seed, "episode", i) for i in range(first, min(first + together, count))])
+             for first in range(0, count, together)]
+    return Episodes(*(np.concatenate(side).astype(np.int32) for side in zip(*drawn)), WAY)
 
 
 def feasible_query(segments: Sequence[Segment], *, shot: int, query: int, protocol: str = DISJOINT) -> int:
     """As `largest_query`; 0 where not even one query is left."""
     if protocol == PUBLISHED:
         return max(0, min(query, min(sum(s.label == c for s in segments) for c in range(WAY)) - shot))
-    return _feasible_query(group_segments(segments).sizes, shot=shot, query=query)
+    return support_ways.feasible_query(group_segments(segments).sizes, shot=shot, query=query)
 
 
 def _too_few_of_each(segments: Sequence[Segment], *, shot: int) -> str:
@@ -109,62 +139,38 @@ def _permuted(segments: Sequence[Segment], *, count: int, shot: int, query: int,
     return Episodes(drawn[:, :, :shot].reshape(count, -1), drawn[:, :, shot:].reshape(count, -1), WAY)
 
 
-def _feasible_query(sizes: np.ndarray, *, shot: int, query: int) -> int:
-    left = _count_ways(sizes, shot=shot, query=query)[0][shot, shot]
-    return max((q for q in range(query + 1) if left[q:, q:].any()), default=0)
+def _disjoint(table: Table, rngs: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+    """Support and query of one episode for each generator.
 
-
-def _options(size: np.ndarray, shot: int) -> list[tuple[int, int]]:
-    """(normal, abnormal) numbers of support segments that a group of this size can give."""
-    return [(i, j) for i in range(min(size[0], shot) + 1) for j in range(min(size[1], shot) + 1)]
-
-
-def _count_ways(sizes: np.ndarray, *, shot: int, query: int) -> list[np.ndarray]:
-    """ways[g][i, j, r, s]: in how many ways groups g, g+1, ... give i normal and j abnormal support segments and leave r
-    normal and s abnormal ones for queries (counted up to `query`; a group that gives support leaves none).
-
-    Scaled by a constant a group, which no draw depends on, so that large counts stay finite.
+    Each segment gets a random rank; the first of each class are the support. Where they leave too few queries others are drawn, `TRIES` times
+    in all, and then by counting; either way all support sets that leave enough are equally likely. The first that are free are the queries.
     """
-    ways = [np.zeros((shot + 1, shot + 1, query + 1, query + 1))]
-    ways[0][0, 0, 0, 0] = 1.0
-    for size in sizes[::-1]:
-        total = sum(_with_group(ways[-1], size, option, shot=shot, query=query) for option in _options(size, shot))
-        ways.append(total / total.max())
-    return ways[::-1]
+    rank, support = np.zeros((len(rngs), len(table.labels))), np.zeros((len(rngs), WAY * table.shot), int)
+    pending = np.arange(len(rngs))
+    for _ in range(TRIES):
+        rank[pending] = [rngs[i].random(rank.shape[1]) for i in pending]
+        support[pending] = table.first_of_each(rank[pending], table.shot)
+        pending = pending[~table.leaves_queries(support[pending])]
+        if not pending.size:
+            break
+    if pending.size:
+        rank[pending], support[pending] = _by_counting(table, [rngs[i] for i in pending])
+    return support, table.first_of_each(np.where(table.free(support), rank, np.inf), table.query)
 
 
-def _with_group(rest: np.ndarray, size: np.ndarray, option: tuple[int, int], *, shot: int, query: int) -> np.ndarray:
-    """Ways in which one more group gives `option` and the groups behind it do the rest."""
-    (i, j), out = option, np.zeros_like(rest)
-    if i or j:
-        out[i:, j:] = rest[: shot + 1 - i, : shot + 1 - j] * (comb(size[0], i) * comb(size[1], j))
-        return out
-    left = np.minimum(np.add.outer(size, np.arange(query + 1)), query)
-    np.add.at(out, (slice(None), slice(None), left[0][:, None], left[1][None, :]), rest)
-    return out
+def _by_counting(table: Table, rngs: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
+    """Random ranks [E, S] and support sets [E, WAY * shot] that leave enough queries, however few there are."""
+    (of_segment, sizes), shot = table.groups, table.shot
+    uniform, rank, order = (np.array([rng.random(n) for rng in rngs]) for n in (len(sizes), len(of_segment), WAY * shot))
+    gives = support_ways.draw_gives(sizes, table.ways(), uniform)
+    cell = table.labels * len(sizes) + of_segment  # segments of one class and group
+    cells, place = np.sort(cell), np.arange(len(cell))
+    taken = place - np.searchsorted(cells, cells) < gives.swapaxes(1, 2).reshape(len(rngs), -1)[:, cells]
+    support = np.argsort(cell + rank, axis=1)[taken].reshape(len(rngs), WAY, shot)
+    return rank, np.take_along_axis(support, order.reshape(support.shape).argsort(axis=-1), axis=-1).reshape(len(rngs), -1)
 
 
-def _draw_episode(members: list, ways: list[np.ndarray], *, shot: int, query: int, rng: np.random.Generator):
-    """Walks the groups, drawing what each gives in proportion to the ways to complete it; then draws the queries."""
-    support, free = ([], []), ([], [])
-    need, left = [shot, shot], [0, 0]
-    for g, (own, rest) in enumerate(zip(members, ways[1:])):
-        options = _options(np.array([len(own[0]), len(own[1])]), min(shot, max(need)))
-        options = [o for o in options if o[0] <= need[0] and o[1] <= need[1]]
-        weights = np.array([_completions(own, o, need, left, rest, query) for o in options])
-        give = options[rng.choice(len(options), p=weights / weights.sum())]
-        for c in range(WAY):
-            support[c].extend(rng.choice(own[c], give[c], replace=False))
-            free[c].extend(() if any(give) else own[c])
-            need[c] -= give[c]
-            left[c] = min(query, left[c] + (0 if any(give) else len(own[c])))
-    queries = [rng.choice(free[c], query, replace=False) for c in range(WAY)]
-    return np.concatenate([rng.permutation(s) for s in support]), np.concatenate(queries)
-
-
-def _completions(own: list, option: tuple[int, int], need: list[int], left: list[int], rest: np.ndarray, query: int) -> float:
-    """In how many ways the groups behind complete an episode in which this group gives `option`."""
-    gives = any(option)
-    short = [max(0, query - left[c] - (0 if gives else len(own[c]))) for c in range(WAY)]
-    table = rest[need[0] - option[0], need[1] - option[1]]
-    return comb(len(own[0]), option[0]) * comb(len(own[1]), option[1]) * table[short[0]:, short[1]:].sum()
+def _lowest(values: np.ndarray, number: int) -> np.ndarray:
+    """Where the `number` lowest values of each row lie, in their order: int [E, number]."""
+    found = np.argpartition(values, number - 1, axis=1)[:, :number]
+    return np.take_along_axis(found, np.take_along_axis(values, found, axis=1).argsort(axis=1), axis=1)
