@@ -48,7 +48,9 @@ def run(arguments: list[str]) -> int:
     totals = table.run(bundle, checks, log)
     _say_unread(bundle, families, log)
     log.info(f"{totals.quantities} quantities, {totals.judged} judged, {totals.off} off; "
-             f"{len(totals.lacking)} of {len(checks)} checks not run")
+             f"{len(totals.lacking)} of {len(checks)} checks not run" + (f"; {len(totals.failed)} cannot be compared" if totals.failed else ""))
+    if not totals.judged and not totals.off:
+        raise UsageError(f"{asked.bundle}: nothing of what was asked for could be judged; the lines above say why")
     return totals.off
 
 

@@ -19,5 +19,6 @@ and one line in `families.py`. A check is named after what it reads; names, coun
 from `bundle.parameter(name, shape)` and so from the bundle's own seed. `tolerance` is relative to the largest magnitude of each
 recorded array (0: exact, None: shown, not judged); `absolute` is a difference that is small enough whatever the magnitude.
 A file that the bundle lacks keeps a check from running and is reported; a check says `raise Lacking("why")` for anything else
-that it cannot do without, such as a package. Checks may import data, models, selfsup, runtime and fewshot; they see no config.
+that it cannot do without, such as a package, and yields `not_recorded` for a quantity that a bundle may leave out. A file that a check can make
+nothing of counts as one quantity that is off, and the other checks run. Checks may import data, models, selfsup, runtime and fewshot; they see no config.
 """

@@ -15,7 +15,7 @@ from acx_jax.models.i3d import LOGITS
 from acx_jax.models.resnet3d import STAGES, VARIANTS, ResNet3D
 from acx_jax.models.weight_match import find_weights, to_tree
 from acx_jax.published.bundle import SEED_FILE, Arrays, Bundle, Check
-from acx_jax.published.measured import Measured, measured, torch_entries
+from acx_jax.published.measured import Measured, measured, not_recorded, torch_entries
 
 SHAPES = "backbone_state_dict_shapes.json"
 ARCHS = ("r2plus1d_34", "r2plus1d_18", "r3d_18", "mc3_18")
@@ -37,7 +37,7 @@ def backbone(arch: str, bundle: Bundle) -> Iterator[Measured]:
         yield from _evaluation(arch, model.clone(folded=True), variables, arrays, size)
     if "train_x" in arrays:
         yield from _training(model, arch, variables, arrays)
-        yield from _gradients(model, arch, variables, arrays)
+        yield from _gradients(model, arch, variables, arrays) if "grad_loss" in arrays else [not_recorded("gradients")]
 
 
 def _evaluation(arch: str, model: ResNet3D, variables: dict, arrays: Arrays, size: str) -> Iterator[Measured]:

@@ -25,12 +25,20 @@ class Lacking(Exception):
 class Arrays(dict[str, np.ndarray]):
     """The arrays of one file by name; asking for one that is not there is a WorkError that names file and array."""
 
+    kind = "array"
+
     def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]):
         super().__init__(arrays)
         self.path = path
 
     def __missing__(self, name: str) -> np.ndarray:
-        raise WorkError(f"{self.path}: no array {name}; it has {', '.join(self) or 'none'}")
+        raise WorkError(f"{self.path}: no {self.kind} {name}; it has {', '.join(self) or 'none'}")
+
+
+class Entries(Arrays):
+    """The same for what a .json file has by name."""
+
+    kind = "entry"
 
 
 class Bundle:
@@ -52,12 +60,16 @@ class Bundle:
         except (OSError, ValueError, EOFError, AttributeError, zlib.error, zipfile.BadZipFile) as error:
             raise WorkError(f"{path}: damaged or no .npz file ({error})") from None
 
-    def json(self, name: str) -> dict:
-        """The contents of a .json file. Raises Lacking, or WorkError for a damaged file."""
+    def json(self, name: str) -> Entries:
+        """The contents of a .json file. Raises Lacking, or WorkError for a file that is damaged or holds no names."""
+        path = self._file(name)
         try:
-            return json.loads(self._file(name).read_text(encoding="utf-8"))
+            contents = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise WorkError(f"{self.path / name}: damaged or no .json file ({error})") from None
+            raise WorkError(f"{path}: damaged or no .json file ({error})") from None
+        if not isinstance(contents, dict):
+            raise WorkError(f"{path}: expected names and their values, it has a {type(contents).__name__}")
+        return Entries(path, contents)
 
     def text(self, name: str) -> str:
         """The contents of a text file. Raises Lacking."""
@@ -66,7 +78,7 @@ class Bundle:
     def seed(self) -> int:
         """What the weights derive from beside their names. Raises Lacking, or WorkError where there is none."""
         seed = self.json(SEED_FILE).get("seed")
-        if not isinstance(seed, int):
+        if type(seed) is not int:  # true would be one
             raise WorkError(f"{self.path / SEED_FILE}: expected an integer 'seed', it has {seed!r}")
         return seed
 

@@ -13,12 +13,13 @@ import numpy as np
 import optax
 
 from acx_jax.contracts import Graphs, Support
+from acx_jax.errors import WorkError
 from acx_jax.fewshot.fit import fit_in_order, mean_cross_entropy
 from acx_jax.models.context_perception import GROUP_WIDTH, ContextHead
 from acx_jax.models.weight_match import find_weights, to_tree
 from acx_jax.models.weight_names import CONTEXT_HEAD
 from acx_jax.published.bundle import SEED_FILE, Arrays, Bundle, Check
-from acx_jax.published.measured import Measured, measured, torch_entries
+from acx_jax.published.measured import Measured, measured, not_recorded, torch_entries
 
 SHAPES = "mcp_shapes.json"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -50,6 +51,8 @@ def head_outputs(variant: str, bundle: Bundle) -> Iterator[Measured]:
     head, params = recorded_head(bundle, variant)
     arrays = bundle.arrays(f"mcp_{variant}.npz")
     counts = sorted(int(name[1:]) for name in arrays if re.fullmatch(r"x\d+", name))
+    if not counts:
+        raise WorkError(f"{arrays.path}: no arrays x1, x2, ... of that many nodes; it has {', '.join(arrays) or 'none'}")
     alone = {n: _forward(head, params, arrays[f"x{n}"], np.ones(arrays[f"x{n}"].shape[:2], bool)) for n in counts}
     padded = _forward(head, params, *pad([x for n in counts for x in arrays[f"x{n}"]]))
     for index, kind in enumerate(("logits", "feature")):
@@ -57,7 +60,10 @@ def head_outputs(variant: str, bundle: Bundle) -> Iterator[Measured]:
         whole = np.concatenate([arrays[f"{kind}{n}"] for n in counts])
         yield measured(f"{kind}, padded and masked", [(kind, padded[index], whole)], tolerance=OUTPUTS)
     yield measured("loss", ((f"loss{n}", _loss(alone[n][0]), arrays[f"loss{n}"]) for n in counts), tolerance=OUTPUTS)
-    yield measured("gradients", _gradients(head, params, arrays, counts), tolerance=GRADIENTS)
+    if any(name.startswith("grad") for name in arrays):
+        yield measured("gradients", _gradients(head, params, arrays, counts), tolerance=GRADIENTS)
+    else:
+        yield not_recorded("gradients")
 
 
 @partial(jax.jit, static_argnums=0)

@@ -38,6 +38,11 @@ class Measured(NamedTuple):
         return self.arrays > 0 and self.off == 0
 
 
+def not_recorded(quantity: str) -> Measured:
+    """For the table: a quantity that a bundle may lack, and that nothing is said of."""
+    return measured(quantity, (), tolerance=None)
+
+
 class _Compared(NamedTuple):
     off: bool
     relative: float
