@@ -45,7 +45,7 @@ def verdict(findings: Findings, reported: str = "mean") -> list[str]:
     best = best_row(findings.rows)
     if best is None:
         return ["No learner gave a number to judge by."]
-    found = [_against_chance(best, findings), *_against_length(best, findings), *_against_pretrained(findings.rows)]
+    found = [_against_chance(best, findings), *_against_length(best, findings), *_against_pretrained(findings)]
     return found + ([_of_best_models(findings.rows)] if reported == "best" else [])
 
 
@@ -99,7 +99,7 @@ def against_best(findings: Findings) -> list[Row]:
     best = best_row(findings.rows)
     if best is None:
         return []
-    names, own, found = {f"{row['features']}-{row['learner']}": row for row in findings.rows}, f"{best['features']}-{best['learner']}", []
+    names, own, found = {_key(row): row for row in findings.rows}, _key(best), []
     for pair in findings.comparisons:
         other = pair["other"] if pair["row"] == own else pair["row"]
         if own in (pair["row"], pair["other"]) and other in names:
@@ -170,9 +170,21 @@ def _interval(row: Row) -> tuple[float, float]:
     return row["accuracy"] - row["accuracy_ci95"], row["accuracy"] + row["accuracy_ci95"]
 
 
-def _clearly_above(row: Row, other: Row) -> bool:
-    """Whether the whole interval of `row` lies above that of `other`; False where an interval is NaN."""
-    return _interval(row)[0] > _interval(other)[1]
+def _difference(row: Row, other: Row, findings: Findings) -> tuple[float, float]:
+    """Mean accuracy of `row` less that of `other` over the same episodes and half its 95 % interval; NaN where they were not compared.
+
+    Two intervals that overlap say little of it: what makes an episode hard is hard for both.
+    """
+    names = (_key(row), _key(other))
+    for pair in findings.comparisons:
+        if (pair["row"], pair["other"]) in (names, names[::-1]):
+            return (pair["accuracy"] if pair["row"] == names[0] else -pair["accuracy"]), pair["accuracy_ci95"]
+    return math.nan, math.nan
+
+
+def _key(row: Row) -> str:
+    """The name of a row in evaluate/comparisons.json."""
+    return f"{row['features']}-{row['learner']}"
 
 
 def _against_chance(best: Row, findings: Findings) -> str:
@@ -186,28 +198,31 @@ def _against_chance(best: Row, findings: Findings) -> str:
     return f"The highest accuracy is {accuracy(best)}, of the {row_name(best)}; {said}."
 
 
-def _against_pretrained(rows: tuple[Row, ...]) -> list[str]:
-    by_name = {(row["features"], row["learner"]): row for row in rows}
-    pairs = [(row, by_name["adapted", learner]) for (features, learner), row in by_name.items()
-             if features == "pretrained" and ("adapted", learner) in by_name]
-    better = [_change(*pair) for pair in pairs if _clearly_above(pair[1], pair[0])]
-    worse = [_change(*pair) for pair in pairs if _clearly_above(*pair)]
-    alike = [_change(*pair) for pair in pairs if not _clearly_above(*pair) and not _clearly_above(pair[1], pair[0])]
-    found = [("Adaptation raised the accuracy of ", better, ""), ("Adaptation lowered the accuracy of ", worse, ""),
-             ("Adaptation made no clear difference to ", alike, ": the intervals overlap")]
-    return [start + "; ".join(changes) + end + "." for start, changes, end in found if changes]
+def _against_pretrained(findings: Findings) -> list[str]:
+    by_name = {(row["features"], row["learner"]): row for row in findings.rows}
+    changes = [(_change(row, by_name["adapted", learner], *gain), *gain) for (features, learner), row in by_name.items()
+               if features == "pretrained" and ("adapted", learner) in by_name
+               for gain in [_difference(by_name["adapted", learner], row, findings)]]
+    better = [words for words, gain, half in changes if gain > half]
+    worse = [words for words, gain, half in changes if -gain > half]
+    alike = [words for words, gain, half in changes if not abs(gain) > half]
+    found = [("Adaptation raised the accuracy of ", better), ("Adaptation lowered the accuracy of ", worse),
+             ("Adaptation made no clear difference to ", alike)]
+    return [start + "; ".join(of) + "." for start, of in found if of]
 
 
-def _change(before: Row, after: Row) -> str:
+def _change(before: Row, after: Row, gain: float, half: float) -> str:
     learner = learner_name(before["learner"])
-    return f"the {learner} ({accuracy(before)} → {accuracy(after)})".replace("the prototypes", "prototypes")
+    by = "" if math.isnan(gain + half) else f"; difference {100 * gain:+.1f} ± {100 * half:.1f}"
+    return f"the {learner} ({accuracy(before)} → {accuracy(after)}{by})".replace("the prototypes", "prototypes")
 
 
 def _against_length(best: Row, findings: Findings) -> list[str]:
     length = next((row for row in findings.rows if row["learner"] == "length"), None)
     if length is None:
         return []
-    above = "is clearly above" if _clearly_above(best, length) else "is not clearly above"
+    gain, half = _difference(best, length, findings)
+    above = "is clearly above" if gain > half else "is not clearly above"
     tells = " Length alone tells the classes apart here, so part of any learner's accuracy may be length." if (
         _interval(length)[0] > findings.chance) else ""
     return [f"It {above} the baseline on segment length alone ({accuracy(length)}).{tells}"]
