@@ -30,7 +30,7 @@ from acx_jax.stages import meta_parts, meta_train
 from acx_jax.stages.embed import SETS
 from acx_jax.stages.evaluate_table import part_name, slug, table
 from acx_jax.stages.job import Job
-from acx_jax.stages.learners import LENGTH, code_of, make_learner, seen_by
+from acx_jax.stages.learners import LENGTH, check_dimension, code_of, make_learner, seen_by
 from acx_jax.stages.meta_train import LEARNT, RANDOM
 
 EPISODES = "episodes.npz"
@@ -72,6 +72,8 @@ def run(job: Job) -> None:
     segments = [s.segment for s in stored]
     parts = subsets(segments, meta_parts.indices_of(job.config, segments, EVALUATE), job.config.episodes.rows)
     features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
+    for given in features.values():
+        check_dimension(job.config, given.vectors.shape[1])
     whole = _rows(job, parts[0], _episodes(job, stored), features)
     rows = [row for row, _ in whole] + [row for part in parts[1:] if (episodes := _episodes_of_part(job, part, stored)) is not None
                                         for row, _ in _rows(job, part, episodes, features)]

@@ -23,7 +23,7 @@ from acx_jax.errors import UsageError
 from acx_jax.fewshot import baselines, closed_form, gradient_heads, transductive
 from acx_jax.fewshot.learner import Learner, pooled_segments
 from acx_jax.fewshot.mcp import mcp
-from acx_jax.models.context_perception import ContextHead
+from acx_jax.models.context_perception import STEM_GROUPS, ContextHead
 from acx_jax.settings import ON_TOP
 
 WAY = len(LABELS)
@@ -68,6 +68,16 @@ def check_names(config: ConfigDict) -> None:
         if "." in name:
             path = name.removesuffix(ON_TOP)
             _check_parts(path, _made(path, TRIED.features))
+
+
+def check_dimension(config: ConfigDict, features: int) -> None:
+    """Raises UsageError when a context head is to be fitted on vectors of `features` dimensions, which its channel groups do not divide."""
+    asked = {"config.learners.names": [name.removesuffix(ON_TOP) for name in config.learners.names],
+             "config.meta.learner": [config.meta.learner] if config.meta.steps else []}
+    places = [place for place, names in asked.items() if "mcp" in names]
+    if places and features % STEM_GROUPS:
+        raise UsageError(f"the features have {features} dimensions, and mcp in {' and '.join(places)} takes a multiple of {STEM_GROUPS}: leave it "
+                         f"out, as in --config.learners.names=proto,linear, or append {-features % STEM_GROUPS} zeros to every vector")
 
 
 def code_of(config: ConfigDict) -> dict[str, str]:

@@ -29,7 +29,7 @@ from acx_jax.runtime.files import write_json, write_text
 from acx_jax.stages import meta_parts
 from acx_jax.stages.embed import SETS
 from acx_jax.stages.job import Job
-from acx_jax.stages.learners import WAY, make_learner, seen_by
+from acx_jax.stages.learners import WAY, check_dimension, make_learner, seen_by
 
 LEARNT, RANDOM = "meta", "meta_random"  # the rows of the evaluation: from the learnt start, and from a random one as far
 SUMMARY, LOG = "summary.json", "log.jsonl"
@@ -62,9 +62,10 @@ def run(job: Job) -> None:
         write_json(job.out / SUMMARY, {"trained": False})
         return
     segments = [s.segment for s in prepared.load(job.workdir / "prepare")[0] if s.segment.split == "evaluate"]
-    found = {}
-    for name in [name for name in SETS if (job.workdir / "embed" / name).is_dir()]:
-        found[name] = _learn(job, name, load_features(job.workdir / "embed" / name), segments)
+    features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
+    for given in features.values():
+        check_dimension(job.config, given.vectors.shape[1])
+    found = {name: _learn(job, name, given, segments) for name, given in features.items()}
     write_json(job.out / SUMMARY, {"trained": True, "features": found})
 
 

@@ -113,6 +113,7 @@ def test_a_bundle_of_which_nothing_is_judged_is_wrong_usage(three, tmp_path, cap
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("quick_compiler")
 def test_a_golden_file_without_gradients_or_without_graphs(tmp_path, capsys):
     for name in ("mcp_shapes.json", "bundle.json"):
         shutil.copy(GOLDEN / name, tmp_path)

@@ -155,3 +155,15 @@ def test_rows_of_parts_follow_those_of_all(root, tmp_path):
     assert "no row for ego-involved: its 20 segments allow no 1-shot episode" in said
     rows = json.loads((tmp_path / "evaluate" / "results.json").read_text())
     assert [(row["learner"], row["category"]) for row in rows] == [("proto", "all"), ("length", "all")]
+
+
+@pytest.mark.parametrize(("values", "goal", "place"), [
+    ({"learners__names": ["proto", "mcp"], "meta__steps": 0}, "evaluate", r"config\.learners\.names"),
+    ({"learners__names": ["mcp+propagation"]}, "meta_train", r"config\.learners\.names"),  # better known before meta-training
+    ({"meta__learner": "mcp"}, "meta_train", r"config\.meta\.learner"),
+    ({"meta__learner": "mcp", "learners__names": ["mcp"]}, "evaluate", r"config\.learners\.names and config\.meta\.learner"),
+])
+def test_vectors_that_the_context_head_cannot_take_are_refused_before_anything_is_fitted(root, tmp_path, values, goal, place):
+    with pytest.raises(UsageError, match=rf"^the features have 6 dimensions, and mcp in {place} takes a multiple of 4: .* append 2 zeros"):
+        run(root, tmp_path, goal, **values)
+    assert not list(tmp_path.rglob("scores/*")) and not list(tmp_path.rglob("log.jsonl"))
