@@ -210,6 +210,15 @@ def test_excluded_sources_are_left_out_by_name(tmp_path: Path) -> None:
     listing = list_data("dota", root, split="published", fps=10.0, annotations="all", exclude=("a",))
     assert {s.video for s in listing.segments} == {"b_1"}
     assert [reason for _, reason in listing.skipped] == ["it is named in config.data.exclude"] * 2
+    assert (listing.videos_listed, listing.segments_listed) == (1, 2)
+
+
+def test_excluded_videos_that_are_missing_count_no_more(tmp_path: Path) -> None:
+    root = add_frames(write_metadata(tmp_path, {"a_1": RECORD, "b_1": RECORD, "c_1": RECORD, "d_1": RECORD}), "b_1")
+    listing = list_data("dota", root, split="published", fps=10.0, annotations="all", exclude=("a", "c_1", "e"))
+    assert (listing.videos_listed, listing.segments_listed, listing.missing) == (2, 4, ("d_1",))
+    assert {item for item, reason in listing.skipped if "config.data.exclude" in reason} == {"a_1", "c_1"} and len(listing.skipped) == 3
+    assert any("names 'e', which is no video and no source" in note for note in listing.notes)
 
 
 def test_a_root_without_dota(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from media import grey_frames, write_frames, write_table
 from acx_jax.contracts import ABNORMAL, NORMAL, TO_THE_END, Segment
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.listing import fingerprint
+from acx_jax.data.builders.named import list_data
 from acx_jax.errors import UsageError
 
 
@@ -179,6 +180,20 @@ def test_roots_that_hold_no_data(tmp_path: Path) -> None:
     touch(tmp_path, "normal/1.jpg")
     with pytest.raises(UsageError, match=r"has normal/ without a video in it \(but 1 other files\)"):
         list_folder(tmp_path)
+
+
+def test_what_is_excluded_is_listed_no_more_and_a_name_of_nothing_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4")
+    rows = ["a.mp4,0,9,normal", "a.mp4,20,29,abnormal", "b.mp4,0,9,normal"]
+    listing = excluding(write_table(tmp_path, *rows, "gone.mp4,0,9,normal", "gone.mp4,10,19,abnormal"), "gone.mp4", "a.mp4")
+    assert (listing.videos_listed, listing.segments_listed, listing.missing) == (1, 1, ())
+    assert {reason for _, reason in listing.skipped} == {"it is named in config.data.exclude"} and not listing.notes
+    with pytest.raises(UsageError, match="config.data.exclude names 'a', which is no video and no source; the nearest is 'a.mp4'"):
+        excluding(write_table(tmp_path, *rows), "b.mp4", "a")
+
+
+def excluding(root: Path, *names: str):
+    return list_data("folder", root, split="official", fps=0.0, annotations="all", exclude=names)
 
 
 def test_one_class_folder_is_noted(tmp_path: Path) -> None:

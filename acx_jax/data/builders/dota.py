@@ -45,7 +45,8 @@ def list_dota(root: Path, *, official: bool, fps: float) -> Listing:
         segments_listed=sum(len(clips[name].segments("")) for name in clips),
         notes=(*_beyond(clips[name] for name in usable),
                *([f"{len(extra)} videos on disk have no annotation, e.g. {extra[0].item}"] if extra else [])),
-        missing=tuple(name for name, reason in reasons.items() if reason), offsets=offsets)
+        missing=tuple(name for name, reason in reasons.items() if reason), offsets=offsets,
+        absent={name: (clips[name].source, len(clips[name].segments(""))) for name, reason in reasons.items() if reason})
 
 
 def _find(root: Path, clip: Clip, files: dict[str, Path]) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -55,12 +56,15 @@ def _list_table(root: Path) -> Listing:
     present, absent = _on_disk([item for item in parsed if isinstance(item, table.Placed)], paths)
     distinct, repeats = table.without_repeats(present)
     kept, contradictions = table.without_contradictions(distinct)
+    gone = [item.segment for item in parsed if isinstance(item, table.Placed) and item.segment.video not in paths]
+    of_video = Counter(segment.video for segment in gone)
     unparsed = [item for item in parsed if isinstance(item, Skipped)]
     return Listing(
         segments=table.with_video_splits(kept), paths=paths,
         skipped=(*too_wide, *unparsed, *absent, *repeats, *contradictions),
         videos_listed=len(names), segments_listed=len(rows) + len(too_wide),
         notes=(*_extra_columns(extra), *_unlisted(root, paths.values())), missing=tuple(sorted(names - paths.keys())),
+        absent={s.video: (s.source, of_video[s.video]) for s in gone},
     )
 
 

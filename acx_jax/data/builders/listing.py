@@ -17,7 +17,8 @@ class Listing(NamedTuple):
     segments: in the table's order; `split` is "" where the table does not say, `end` may be TO_THE_END. paths: video name ->
     file or frame folder, for every listed video that is there. videos_listed and segments_listed also count what was
     skipped. notes: for people, on what is no fault of one row. missing: listed videos that are not there. offsets: of a
-    video that is part of a longer file, the frame of the file that is its frame 0.
+    video that is part of a longer file, the frame of the file that is its frame 0. absent: of missing videos, their source and
+    how many segments are listed of them, where these are not the video itself and one.
     """
 
     segments: tuple[Segment, ...]
@@ -28,6 +29,7 @@ class Listing(NamedTuple):
     notes: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     offsets: dict[str, int] = {}
+    absent: dict[str, tuple[str, int]] = {}
 
 
 def fingerprint(listing: Listing) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from acx_jax.contracts import Skipped
 from acx_jax.data.builders.bdd100k import list_bdd100k
 from acx_jax.data.builders.dota import list_dota
+from acx_jax.data.builders.excluding import without
 from acx_jax.data.builders.features import list_features
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.kinetics import list_kinetics
@@ -22,7 +23,7 @@ def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: 
               events: str = "each") -> Listing:
     """Lists the data set `builder` under `root`; arguments as of the settings data.*.
 
-    Raises UsageError when there is no such data set under `root`.
+    Raises UsageError when there is no such data set under `root`, or `exclude` names what is not in it.
     """
     if builder == "dota":
         listing = list_dota(root, official=split == "official", fps=fps)
@@ -30,16 +31,8 @@ def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: 
         listing = list_ucf_crime(root, fps=fps, via=annotations == "all")
     else:
         listing = _PLAIN[builder](root)
-    listing = _without(listing, frozenset(exclude))
+    listing = without(listing, exclude)
     return _last_of_each(listing) if events == "last" else listing
-
-
-def _without(listing: Listing, exclude: frozenset[str]) -> Listing:
-    """Leaves out the segments whose video or source is named in `exclude`."""
-    out = [s for s in listing.segments if s.video in exclude or s.source in exclude]
-    kept = [s for s in listing.segments if s.video not in exclude and s.source not in exclude]
-    skipped = tuple(Skipped(str(s), "it is named in config.data.exclude") for s in out)
-    return listing._replace(segments=tuple(kept), skipped=listing.skipped + skipped) if out else listing
 
 
 def _last_of_each(listing: Listing) -> Listing:

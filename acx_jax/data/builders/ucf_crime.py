@@ -48,11 +48,13 @@ def list_ucf_crime(root: Path, *, fps: float, via: bool) -> Listing:
     distinct = tuple(dict.fromkeys(segments))
     of_no_use = unlisted(root, media.values(), [media[k].path for k in wanted if k in media], "it has no annotation of its events")
     skipped = [Skipped(wanted[k], clock) for k, clock in clocks.items() if isinstance(clock, str)]
+    absent = {wanted[k]: (wanted[k], max(1, len(annotated[k].events) if k in annotated else 0)) for k in wanted if k not in usable}
     return Listing(
         segments=distinct, paths={wanted[k]: media[k].path for k in usable},
         skipped=(*bad, *skipped, *unlisted(root, copies, [], "another copy of this video is used"), *of_no_use),
         videos_listed=len(wanted), segments_listed=len(adapting) + sum(max(1, len(one.events)) for one in annotated.values()),
-        notes=tuple(_notes(len(of_no_use), len(segments) - len(distinct))), missing=tuple(item for item, _ in skipped))
+        notes=tuple(_notes(len(of_no_use), len(segments) - len(distinct))), missing=tuple(item for item, _ in skipped),
+        absent=absent)
 
 
 def _by_key(found: Iterable[Media]) -> tuple[dict[str, Media], list[Media]]:
