@@ -54,11 +54,17 @@ def run_stages(request: Request) -> None:
 
 
 def run_shard(request: Request) -> None:
-    """Reads one shard of the videos; the workdir remembers nothing of it."""
+    """Reads one shard of the videos, unless all of them are put together already; the workdir remembers nothing of it."""
+    config = command_line.wanted_config(request)
+    log = RunLog(request.workdir / f"log.shard-{request.shard.index}-of-{request.shard.count}.txt")
+    if (request.workdir / "prepare").exists():
+        from acx_jax.stages import pipeline  # loads jax, which reading does without
+
+        if pipeline.says_up_to_date("prepare", config=config, workdir=request.workdir, log=log):
+            return
     from acx_jax.stages import videos
 
-    log = RunLog(request.workdir / f"log.shard-{request.shard.index}-of-{request.shard.count}.txt")
-    videos.read_shard(*request.shard, config=command_line.wanted_config(request), workdir=request.workdir, log=log)
+    videos.read_shard(*request.shard, config=config, workdir=request.workdir, log=log)
 
 
 @contextlib.contextmanager

@@ -80,6 +80,9 @@ def test_shards_read_side_by_side_and_are_put_together(acx, root, whole, environ
     done = acx(*arguments)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path) == contents(whole) and not (tmp_path / "prepare.parts").exists()
+    late = acx(*arguments, "--shard=1/2")
+    assert late.returncode == 0 and "prepare: up to date, nothing to read" in late.stdout
+    assert not (tmp_path / "prepare.parts").exists()
 
 
 def test_a_record_file_cut_short_is_noticed_and_redone(acx, root, whole):

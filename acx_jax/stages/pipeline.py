@@ -89,6 +89,16 @@ def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLo
             (source_train if config.source.steps else evaluate).check_possible(config, workdir)
 
 
+def says_up_to_date(name: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> bool:
+    """Whether the output of a stage that needs no other one is whole and of this config; it says so."""
+    stage, done = STAGES[name], workdir / name
+    before = _read_stamp(done)
+    current = before is not None and before == _stamp(stage, config, {}) and not stage.damage(done)
+    if current:
+        log.info(f"{name}: up to date, nothing to read (fingerprint {before['fingerprint']})")
+    return current
+
+
 def join_adaptation(*, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """The part of a process that trains with another one: waits until that has prepared the data, and takes part. It writes nothing but its log."""
     stages, stamps = stages_of(config), {}
