@@ -168,8 +168,8 @@ def _cameras(job: Job, videos: Videos) -> Found:
         return Found({"cameras": report}, [], [])
     joined = check_words.joined(videos.names, videos.sources, report)
     write_text(job.out / SOURCES, _csv([("video", "source"), *joined.items()]))
-    return Found({"cameras": report}, [], [*check_words.cameras(report, joined), "what one camera filmed may be on both sides of an episode: to "
-                 f"keep it apart, take the column source of check/{SOURCES} into your table"])
+    advice = f": to keep it apart, take the column source of check/{SOURCES} into your table" if job.config.data.builder == "folder" else ""
+    return Found({"cameras": report}, [], [*check_words.cameras(report, joined), f"what one camera filmed may be on both sides of an episode{advice}"])
 
 
 def _csv(rows: list[tuple[str, str]]) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import LABELS, SPLITS, Coverage, StoredSegment
+from acx_jax.contracts import LABELS, SPLITS, Coverage, Skipped, StoredSegment
 from acx_jax.data.builders import features, records
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.listing import Listing, fingerprint
@@ -115,12 +117,20 @@ def _say_coverage(coverage: Coverage, stored: Sequence[StoredSegment], windows: 
                  + ", ".join(f"{labels[i]} {name}" for i, name in enumerate(LABELS)) + f" segments, {count} windows")
     for note in coverage.notes:
         log.info(f"  note: {note}")
-    for item, reason in coverage.skipped[:SHOWN]:
+    for item, reason in _of_each_reason(coverage.skipped)[:SHOWN]:
         log.info(f"  skipped {item}: {reason}")
     if len(coverage.skipped) > SHOWN:
         log.info(f"  skipped {len(coverage.skipped) - SHOWN} more, all named in {SEGMENTS}")
 
 
+def _of_each_reason(skipped: Sequence[Skipped]) -> list[Skipped]:
+    """The first of every reason, then the second of every one, ...; reasons that differ in numbers alone are one."""
+    alike: dict[str, list[Skipped]] = {}
+    for item in skipped:
+        alike.setdefault(re.sub(r"\d+", "", item.reason), []).append(item)
+    return [item for row in zip_longest(*alike.values()) for item in row if item is not None]
+
+
 def _first_reasons(coverage: Coverage) -> str:
-    shown = [f"{item}: {reason}" for item, reason in coverage.skipped[:3]]
+    shown = [f"{item}: {reason}" for item, reason in _of_each_reason(coverage.skipped)[:3]]
     return "; ".join(shown) + (f"; and {len(coverage.skipped) - 3} more" if len(coverage.skipped) > 3 else "")

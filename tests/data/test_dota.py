@@ -157,6 +157,15 @@ def test_a_bad_record_is_skipped_by_name(tmp_path: Path, changes: dict, reason: 
     assert "bad_000001" in said["frames/bad_000001"] or "no annotation" in said["frames/bad_000001"]
 
 
+def test_the_note_counts_only_videos_without_an_annotation(tmp_path: Path) -> None:
+    root = write_metadata(tmp_path, {"a_1": RECORD, "b_1": RECORD | {"anomaly_end": None}})
+    add_frames(root, "a_1", "b_1", "c_1")
+    add_frames(root, "a_1", inner="images")
+    listing = listed(root)
+    assert "1 videos on disk have no annotation, e.g. frames/c_1" in listing.notes and listing.folder_fps == 10
+    assert dict(listing.skipped)["frames/b_1"] == "it has no annotation that can be used"
+
+
 def test_split_files_at_odds(tmp_path: Path) -> None:
     root = add_frames(write_metadata(tmp_path, {f"{n}_1": RECORD for n in "abc"}), "a_1", "b_1", "c_1")
     (root / "train_split.txt").write_text("a_1\nb_1\nabsent_1\n")

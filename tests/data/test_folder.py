@@ -196,6 +196,17 @@ def excluding(root: Path, *names: str):
     return list_data("folder", root, split="official", fps=0.0, annotations="all", exclude=names)
 
 
+def test_class_folders_in_other_cases_are_one_class_and_what_lies_elsewhere_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "normal/a.mp4", "Normal/a.mp4", "abnormal/b.mp4", "abnormal/cam/c.mp4", "extra/d.mp4", "e.mp4")
+    (tmp_path / "abnormal" / "gone.mp4").symlink_to(tmp_path / "nowhere")
+    listing = list_folder(tmp_path)
+    assert {(s.video, s.label) for s in listing.segments} == {("normal/a.mp4", NORMAL), ("Normal/a.mp4", NORMAL), ("abnormal/b.mp4", ABNORMAL)}
+    assert dict(listing.skipped) == {
+        "abnormal/cam": "the folder holds no images, but 1 videos: put them beside it", "abnormal/gone.mp4": "it cannot be read: No such file or directory",
+        "e.mp4": "it lies in neither normal/ nor abnormal/", "extra/d.mp4": "it lies in neither normal/ nor abnormal/"}
+    assert listing.missing == ("abnormal/cam", "abnormal/gone.mp4") and (listing.videos_listed, listing.segments_listed) == (5, 5)
+
+
 def test_one_class_folder_is_noted(tmp_path: Path) -> None:
     assert list_folder(touch(tmp_path, "normal/a.mp4")).notes == ("there is no folder abnormal/",)
 

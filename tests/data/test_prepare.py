@@ -45,6 +45,13 @@ def test_a_folder_is_prepared_and_reported(tmp_path: Path) -> None:
     assert not adapt & evaluate and prepare.SEGMENTS in {p.name for p in (tmp_path / "out").iterdir()}
 
 
+def test_some_of_each_reason_are_shown(tmp_path: Path) -> None:
+    root = write_table(videos(tmp_path / "in", "a"), "a,0,9,normal", *[f"a,{i + 5},1,normal" for i in range(14)], "a,0,9,odd", "a,40,49,normal")
+    said = run(root, tmp_path / "out")
+    assert said.count("it is reversed") == 8 and "unknown label 'odd'" in said and "beyond the video's last frame" in said
+    assert "skipped 6 more" in said
+
+
 def test_a_link_to_nothing_among_images_costs_its_video_alone(tmp_path: Path) -> None:
     root = videos(tmp_path / "in", "a", "b", "c")
     (root / "b" / "7.bmp").unlink()

@@ -121,6 +121,13 @@ def test_a_rate_applies_to_videos_and_not_to_folders(tmp_path: Path) -> None:
     assert built.notes == ("1 videos are folders of images: they have no times, so 10 frames a second does not apply",)
 
 
+@pytest.mark.parametrize("known, notes", [(10.0, 0), (30.0, 1), (0.0, 1)])
+def test_folders_known_to_be_at_the_rate_are_not_noted(tmp_path: Path, known: float, notes: int) -> None:
+    write_frames(tmp_path / "in" / "b", grey_frames(10, step=2))
+    listing = listed(write_table(tmp_path / "in", "b,0,9,normal"))._replace(folder_fps=known)
+    assert len(records.build(listing, tmp_path / "out", read_as(fps=10.0), folder=tmp_path / "parts", max_bad_share=0.1).notes) == notes
+
+
 def test_each_video_is_decoded_once(tmp_path: Path, monkeypatch) -> None:
     root, opened = tmp_path / "in", []
     for name in ("a", "b"):

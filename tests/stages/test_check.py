@@ -115,6 +115,9 @@ def test_one_camera_is_a_warning_with_sources_to_take(root):
     assert report["problems"] == [] and "v1, v5 seem to be of one camera" in said
     rows = (root.parent / "work" / "check" / "sources.csv").read_text().splitlines()
     assert rows[0] == "video,source" and "v5,v1" in rows and "v2,v2" in rows
+    assert "take the column source of check/sources.csv into your table" in said
+    said, report = check(root, data__builder="bdd100k")
+    assert "v1, v5 seem to be of one camera" in said and "into your table" not in said
 
 
 def test_a_source_on_both_sides_is_a_warning(root):

@@ -17,6 +17,7 @@ from acx_jax.errors import UsageError
 
 FPS = 10  # of the annotation, and of the frames that are handed out
 FRAME_FOLDERS, VIDEO_FOLDERS = ("frames", "."), ("videos", "raw_videos")
+_UNKNOWN = "there is no annotation of it"
 _EXPECTED = "DoTA's metadata_train.json and metadata_val.json (or annotations/<video>.json) and its frames/<video>/%06d.jpg"
 
 
@@ -37,16 +38,17 @@ def list_dota(root: Path, *, official: bool, fps: float) -> Listing:
     paths = {name: places[name] for name in usable}
     offsets = {name: clips[name].first - 1 for name in usable if _is_raw(paths[name], clips[name])}
     _check_rate([path for path in paths.values() if not path.is_dir()], fps)
-    extra = _extra(root, clips, places.values())
+    extra = _extra(root, clips, {item.split(" (")[0] for item, _ in unreadable}, places.values())
+    unknown = [item for item, reason in extra if reason == _UNKNOWN]
     return Listing(
         segments=tuple(segment for name in usable for segment in clips[name].segments(splits[name])), paths=paths,
         skipped=(*unreadable, *unsplit, *(Skipped(name, reason) for name, reason in reasons.items() if reason), *extra),
         videos_listed=len({*clips, *(item.split(" (")[0] for item, _ in (*unreadable, *unsplit))}),
         segments_listed=sum(len(clips[name].segments("")) for name in clips),
         notes=(*_beyond(clips[name] for name in usable),
-               *([f"{len(extra)} videos on disk have no annotation, e.g. {extra[0].item}"] if extra else [])),
+               *([f"{len(unknown)} videos on disk have no annotation, e.g. {unknown[0]}"] if unknown else [])),
         missing=tuple(name for name, reason in reasons.items() if reason), offsets=offsets,
-        absent={name: (clips[name].source, len(clips[name].segments(""))) for name, reason in reasons.items() if reason})
+        absent={name: (clips[name].source, len(clips[name].segments(""))) for name, reason in reasons.items() if reason}, folder_fps=FPS)
 
 
 def _find(root: Path, clip: Clip, files: dict[str, Path]) -> Path | None:
@@ -79,14 +81,16 @@ def _beyond(clips: Iterable[Clip]) -> list[str]:
             f"(0..{clip.frames - 1}): used only if the frames are there" for clip in wrong]
 
 
-def _extra(root: Path, clips: dict[str, Clip], used: Iterable[Path | None]) -> list[Skipped]:
-    """Videos on disk that are not annotated, and second copies of those that are."""
+def _extra(root: Path, clips: dict[str, Clip], unreadable: set[str], used: Iterable[Path | None]) -> list[Skipped]:
+    """Videos on disk that are not annotated, or not readably, and second copies of those that are."""
     known, sources = {path for path in used if path is not None}, {clip.source for clip in clips.values()}
     unused = [one for one in media_below(root) if one.path not in known]
-    return [Skipped(printable(one.path.relative_to(root)), _why_unused(one, clips, sources)) for one in unused]
+    return [Skipped(printable(one.path.relative_to(root)), _why_unused(one, clips, unreadable, sources)) for one in unused]
 
 
-def _why_unused(one: Media, clips: dict[str, Clip], sources: set[str]) -> str:
+def _why_unused(one: Media, clips: dict[str, Clip], unreadable: set[str], sources: set[str]) -> str:
+    if one.name in unreadable:
+        return "it has no annotation that can be used"
     if one.name in clips or one.name in sources:
         return "it is not used: the annotated video is left out, or lies elsewhere too"
-    return "there is no annotation of it"
+    return _UNKNOWN

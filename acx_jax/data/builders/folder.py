@@ -10,7 +10,7 @@ from pathlib import Path
 from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Skipped
 from acx_jax.data.builders import table
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.tree import hidden, media_below
+from acx_jax.data.builders.tree import hidden, media_below, printable, unlisted
 from acx_jax.data.decode import VIDEO_SUFFIXES, image_files, natural_key
 from acx_jax.errors import UsageError
 
@@ -26,7 +26,7 @@ def list_folder(root: Path) -> Listing:
     Raises UsageError when there is no such folder, it has neither layout, or its table cannot be understood.
     """
     entries = _entries(root)
-    classes = {entry.name.lower(): entry for entry in entries if entry.is_dir() and entry.name.lower() in LABELS}
+    classes = [entry for entry in entries if entry.is_dir() and entry.name.lower() in LABELS]
     if any(entry.name == TABLE for entry in entries):
         return _list_table(root)
     if classes:
@@ -109,43 +109,55 @@ def _unlisted(root: Path, used: Iterable[Path]) -> Iterator[str]:
     listed = set(used)
     others = [one.path for one in media_below(root) if one.path not in listed]
     if others:
-        yield f"{len(others)} videos on disk are not in {TABLE}, e.g. {min(others).relative_to(root)}"
+        yield f"{len(others)} videos on disk are not in {TABLE}, e.g. {printable(min(others).relative_to(root))}"
 
 
-def _list_classes(root: Path, classes: dict[str, Path]) -> Listing:
-    entries = [(LABELS.index(name), entry) for name, folder in sorted(classes.items(), reverse=True) for entry in _entries(folder)]
+def _list_classes(root: Path, classes: Sequence[Path]) -> Listing:
+    """classes: the folders of both labels, in whatever case they are written; those of one label are one class."""
+    of_label = sorted((LABELS.index(folder.name.lower()), folder) for folder in classes)
+    entries = [(label, entry) for label, folder in of_label for entry in _entries(folder)]
     listed = [(label, entry) for label, entry in entries if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES]
     others = [entry for _, entry in entries if not entry.is_dir() and entry.suffix.lower() not in VIDEO_SUFFIXES]
     if not listed:
-        raise UsageError(f"data root {root} has {', '.join(f'{f.name}/' for f in classes.values())} without a video in "
+        raise UsageError(f"data root {root} has {', '.join(f'{f.name}/' for f in classes)} without a video in "
                          f"{'them' if len(classes) > 1 else 'it'}" + (f" (but {len(others)} other files)" if others else "")
                          + f": {_EXPECTED}")
-    videos = [(label, entry.relative_to(root).as_posix(), entry) for label, entry in listed]
-    reasons = {name: _unusable(name, entry) for _, name, entry in videos}
+    videos = [(label, printable(entry.relative_to(root)), entry) for label, entry in listed]
+    reasons = {name: _unusable(entry) for _, name, entry in videos}
     usable = [(label, name, entry) for label, name, entry in videos if not reasons[name]]
+    elsewhere = [one for one in media_below(root) if one.path.relative_to(root).parts[0].lower() not in LABELS]
     return Listing(
         segments=tuple(Segment(name, 0, TO_THE_END, label, source=name) for label, name, _ in usable),
         paths={name: entry for _, name, entry in usable},
-        skipped=tuple(Skipped(name, reason) for name, reason in reasons.items() if reason),
+        skipped=(*(Skipped(name, reason) for name, reason in reasons.items() if reason),
+                 *unlisted(root, elsewhere, [], f"it lies in neither {LABELS[NORMAL]}/ nor {LABELS[ABNORMAL]}/")),
         videos_listed=len(listed), segments_listed=len(listed),
         notes=(*_no_class(classes), *_no_videos(root, others)),
         missing=tuple(name for name, reason in reasons.items() if reason),
     )
 
 
-def _unusable(name: str, entry: Path) -> str:
+def _unusable(entry: Path) -> str:
     """Why a video cannot be used; empty if it can."""
     try:
-        name.encode("utf-8")
+        entry.name.encode("utf-8")
+        if not entry.is_dir():
+            entry.stat()
+            return ""
+        if image_files(entry):
+            return ""
+        inside = sum(1 for _ in media_below(entry))
+        return "the folder holds no images" + (f", but {inside} videos: put them beside it" if inside else "")
     except UnicodeEncodeError:
         return "its name is not UTF-8: rename it"
-    return "" if _is_video(entry) else "the folder holds no images"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
 
 
-def _no_class(classes: dict[str, Path]) -> Iterator[str]:
-    yield from (f"there is no folder {name}/" for name in LABELS if name not in classes)
+def _no_class(classes: Sequence[Path]) -> Iterator[str]:
+    yield from (f"there is no folder {name}/" for name in LABELS if name not in {folder.name.lower() for folder in classes})
 
 
 def _no_videos(root: Path, others: Sequence[Path]) -> Iterator[str]:
     if others:
-        yield f"{len(others)} files that are no videos are ignored, e.g. {others[0].relative_to(root)}"
+        yield f"{len(others)} files that are no videos are ignored, e.g. {printable(others[0].relative_to(root))}"

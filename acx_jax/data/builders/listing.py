@@ -18,7 +18,8 @@ class Listing(NamedTuple):
     file or frame folder, for every listed video that is there. videos_listed and segments_listed also count what was
     skipped. notes: for people, on what is no fault of one row. missing: listed videos that are not there. offsets: of a
     video that is part of a longer file, the frame of the file that is its frame 0. absent: of missing videos, their source and
-    how many segments are listed of them, where these are not the video itself and one.
+    how many segments are listed of them, where these are not the video itself and one. folder_fps: frames a second that
+    folders of images are known to hold, 0 where that is not known.
     """
 
     segments: tuple[Segment, ...]
@@ -30,6 +31,7 @@ class Listing(NamedTuple):
     missing: tuple[str, ...] = ()
     offsets: dict[str, int] = {}
     absent: dict[str, tuple[str, int]] = {}
+    folder_fps: float = 0.0
 
 
 def fingerprint(listing: Listing) -> str:

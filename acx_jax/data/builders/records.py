@@ -156,7 +156,7 @@ def _notes(listing: Listing, tasks: Sequence[Task], found: Sequence[Part]) -> It
         yield (f"{shortened} segments are longer than what is kept of them: the first {keep['evaluate'] or 'all'} "
                f"frames in evaluation, {keep['adapt'] or 'all'} in adaptation")
     folders, fps = sum(path.is_dir() for path in listing.paths.values()), tasks[0].reading.fps if tasks else 0
-    if fps and folders:
+    if fps and folders and listing.folder_fps != fps:
         yield f"{folders} videos are folders of images: they have no times, so {fps:g} frames a second does not apply"
 
 

@@ -54,7 +54,7 @@ def list_ucf_crime(root: Path, *, fps: float, via: bool) -> Listing:
         skipped=(*bad, *skipped, *unlisted(root, copies, [], "another copy of this video is used"), *of_no_use),
         videos_listed=len(wanted), segments_listed=len(adapting) + sum(max(1, len(one.events)) for one in annotated.values()),
         notes=tuple(_notes(len(of_no_use), len(segments) - len(distinct))), missing=tuple(item for item, _ in skipped),
-        absent=absent)
+        absent=absent, folder_fps=fps or RATE)
 
 
 def _by_key(found: Iterable[Media]) -> tuple[dict[str, Media], list[Media]]:
