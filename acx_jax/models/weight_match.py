@@ -56,10 +56,12 @@ def _likeness(entries: Mapping[str, Any], arch: str) -> int:
 
 
 def _other_arch(entries: Mapping[str, Any], arch: str) -> str:
-    """What other network a file looks like, in words."""
+    """What other network a file looks like, in words; nothing where it nearly is the one that was asked for."""
     scores = {other: _likeness(entries, other) for other in ARCHS if other != arch}
     other = max(scores, key=scores.__getitem__)
-    return f"; it looks like {other}" if scores[other] else f"; it looks like none of {', '.join(ARCHS)}"
+    if scores[other] or not _likeness(entries, arch):
+        return f"; it looks like {other}" if scores[other] else f"; it looks like none of {', '.join(ARCHS)}"
+    return ""
 
 
 def check_place(entries: Mapping[str, Any], arch: str, source: str) -> Place:

@@ -175,7 +175,7 @@ def test_a_network_that_is_there_twice_is_told(names: tuple[str, str]) -> None:
 @pytest.mark.parametrize(("name", "needed"), [("backbone1.0.bias", 128), ("backbone1.2.tconvs.2.bias", 128), ("last_layer.bias", 2)])
 def test_an_empty_bias_of_a_context_head_is_named(name: str, needed: int) -> None:
     state = dict(state_dict("context_head")) | {name: np.zeros(0, np.float32)}
-    with pytest.raises(WeightsError, match=rf"^a file: entry {name} has shape \(0,\), needed is \({needed},\)"):
+    with pytest.raises(WeightsError, match=rf"^a file: entry {name} has shape \(0,\), needed is \({needed},\)$"):
         find_weights(state, "context_head", "a file")
     with pytest.raises(WeightsError, match="entries of r3d_18 are missing.*it looks like context_head"):
         find_weights(state, "r3d_18", "a file")
