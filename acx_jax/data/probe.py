@@ -83,8 +83,7 @@ def _closer_folder(path: Path) -> np.ndarray:
 
 def _closer_file(path: Path) -> np.ndarray:
     with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        looks = [_small(frame.to_image().convert("L")) for frame in _runs(container, stream, _seconds(container, stream))]
+        looks = [_small(frame.to_image().convert("L")) for stream in _streams(container)[:1] for frame in _runs(container, stream, _seconds(container, stream))]
         return _in_runs(looks) if looks else _NOTHING[:, None]
 
 
@@ -106,13 +105,18 @@ def _in_runs(looks: list[np.ndarray]) -> np.ndarray:
     return np.stack(looks).reshape(-1, _RUN, *looks[0].shape)
 
 
+def _streams(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """Those that are no cover picture."""
+    return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+
+
 def _seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
     return float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / av.time_base
 
 
 def _file(path: Path) -> Probe:
     with av.open(str(path)) as container:
-        streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+        streams = _streams(container)
         if not streams:
             return Probe(0, 0.0, 0, 0, path.stat().st_size, "no video stream in it", _NOTHING)
         stream = streams[0]
