@@ -136,7 +136,7 @@ def by_hand(loss: float, validation: list[float]):
     """A program that trains nothing: every step has that loss, and the validations have these."""
     state = episodic.initial_state({"kernel": jnp.ones(2)}, {"mean": jnp.ones(1)}, optax.sgd(0.1))
     left = iter(validation)
-    return source_train.Program(lambda state, episodes, key: (state._replace(step=state.step + 1), dict.fromkeys(("loss", "accuracy"), np.full(4, loss))),
+    return source_train.Program(lambda state, episodes, key: (state._replace(step=state.step + 1), dict.fromkeys(("loss", "accuracy"), jnp.full(4, loss))),
                                 lambda params, statistics, episodes: (np.full(4, next(left)), np.zeros(4))), state
 
 
