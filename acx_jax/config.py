@@ -99,8 +99,11 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
         (config.adapt.motion_broken == "none" or config.adapt.objective == "dsm",
          f"config.adapt.motion_broken is {config.adapt.motion_broken!r}, which only config.adapt.objective='dsm' takes, not "
          f"{config.adapt.objective!r}"),
-        (config.adapt.objective != "vicreg" or config.adapt.batch >= 2,
-         "config.adapt.batch is 1, and config.adapt.objective='vicreg' compares the clips of a batch: at least 2 are needed"),
+        (config.adapt.objective not in ("vicreg", "triplet") or config.adapt.batch >= 2,
+         f"config.adapt.batch is 1, and config.adapt.objective={config.adapt.objective!r} compares the clips of a batch: at least 2 are needed"),
+        (config.adapt.objective != "moco" or config.adapt.queue >= config.adapt.batch,
+         f"config.adapt.queue is {config.adapt.queue}, and config.adapt.objective='moco' has no other negatives: expected at least "
+         f"config.adapt.batch = {config.adapt.batch}"),
         (config.adapt.result != "best" or config.probe.share > 0,
          "config.adapt.result is 'best', which a probe tells: set --config.probe.share, such as 0.2"),
         (config.probe.share + config.meta.share <= 0.9 or not config.meta.steps,

@@ -111,7 +111,7 @@ SCHEMA: dict[str, Setting] = {
     "adapt.optimiser": Setting("sgd", *_one_of("sgd", "adamw"), "sgd with adapt.momentum, or adamw"),
     "adapt.schedule": Setting("cosine", *_one_of("cosine", "step", "constant"), "of the learning rate: to 0 along a cosine, or published: "
                               "a tenth of it after 60 % and again after 80 % of the steps"),
-    "adapt.warmup": Setting(0, *_between(0), "first steps, in which the learning rate rises linearly"),
+    "adapt.warmup": Setting(0, *_between(0), "first updates, in which the learning rate rises linearly"),
     "adapt.decay_norms": Setting(False, *_EITHER, "weight decay of norms and biases too (published)"),
     "adapt.momentum": Setting(0.9, *_between(0, 0.9999), "of SGD"),
     "adapt.weight_decay": Setting(1e-4, *_between(0, 1), "of the weights that are trained; see adapt.decay_norms"),

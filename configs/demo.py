@@ -13,4 +13,5 @@ def get_config():
     config.adapt.steps = 12
     config.episodes.count = 30
     config.adapt.freeze = "Mixed_4f"  # trains the last two blocks: what a CPU can do; --config.adapt.freeze= trains all
+    config.adapt.train_norm = False  # statistics of a few videos are worse than the pretrained ones (README, "Adaptation")
     return config

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +23,39 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, every: int):
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, save_interval_steps=every, create=False, multiprocessing_options=_alone())
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def restore_newest(self, like: Any, say: Callable[[str], None] = lambda line: None) -> Any | None:
-        """The newest state that can be read, shaped like `like`, as arrays of NumPy; None when there is none. Damaged ones are named to `say` and removed."""
+        """The newest state that can be read, shaped like `like`, as arrays of NumPy; None when there is none. Damaged ones are named to `say` and put aside,
+        in a folder beside this one. Raises OSError where the disk cannot be read.
+        """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, like)
+            except MemoryError:
+                raise
             except Exception as error:  # whatever a damaged file makes the readers below Orbax raise
+                if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
+                    raise  # the disk's trouble, which may pass
                 reason = str(error).strip().splitlines()[:1]
-                say(f"the checkpoint of step {step} is damaged and left out ({type(error).__name__}: {' '.join(reason)[:120]})")
-                self._manager.delete(step)
+                say(f"the checkpoint of step {step} is damaged and put aside ({type(error).__name__}: {' '.join(reason)[:120]})")
+                self._put_aside(step)
         return None
 
+    def _put_aside(self, step: int) -> None:
+        aside = self._folder.with_name(f"{self._folder.name}.damaged")
+        aside.mkdir(exist_ok=True)
+        shutil.rmtree(aside / str(step), ignore_errors=True)
+        (self._folder / str(step)).rename(aside / str(step))
+        self._manager.reload()
+
     def _restore(self, step: int, like: Any) -> Any:
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(_with_elements(like)))
-        return jax.tree.map(lambda x, empty: x if empty.size else empty, restored, like)
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(_sealed(like)))
+        if not np.array_equal(restored["digest"], _digest(restored["state"])):
+            raise ValueError("its bytes are not those that were saved")
+        return jax.tree.map(lambda x, empty: x if empty.size else empty, restored["state"], like)
 
     def due(self, step: int) -> bool:
         """Whether `save` would save after this step by itself."""
@@ -43,16 +64,44 @@ class Checkpoints:
     def save(self, step: int, state: Callable[[], Any], *, now: bool = False) -> None:
         """Saves what `state()` gives after every `every`-th step, or `now`; at others it is not even called."""
         if self._manager.should_save(step) or (now and step not in self._manager.all_steps()):
-            self._manager.save(step, args=ocp.args.StandardSave(_with_elements(state())), force=now)
+            with full_disk(self._folder):
+                self._manager.save(step, args=ocp.args.StandardSave(_sealed(state())), force=now)
 
     def wait(self) -> None:
         """Until what is being written is there."""
-        self._manager.wait_until_finished()
+        with full_disk(self._folder):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for what is being written."""
         self.wait()
         self._manager.close()
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Raises OSError of a disk that is full where the writers below Orbax say so in words of their own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if "No space left on device" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+
+
+def _sealed(tree: Any) -> dict[str, Any]:
+    """What is saved of a state: it, and the digest of its bytes, for nothing below notices a byte that the disk changed."""
+    state = _with_elements(tree)
+    return {"state": state, "digest": _digest(state)}
+
+
+def _digest(state: Any) -> np.ndarray:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        digest.update(np.ascontiguousarray(leaf).view(np.uint8).data if np.ndim(leaf) else np.asarray(leaf).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -68,7 +117,7 @@ def _with_elements(tree: Any) -> Any:
 
 def save_variables(folder: Path, variables: Any) -> None:
     """Writes one tree of arrays, replacing what is there."""
-    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+    with full_disk(folder), ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
         checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables), force=True)
 
 

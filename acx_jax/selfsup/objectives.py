@@ -65,10 +65,15 @@ def triplet(query: jax.Array, key: jax.Array, negative: jax.Array, has_negative:
     return jnp.sum(each * has_negative) / jnp.maximum(jnp.sum(has_negative), 1)
 
 
-def intra_inter_triplet(query: jax.Array, key: jax.Array, negative: jax.Array, has_negative: jax.Array, *, margin: float) -> jax.Array:
-    """`triplet` against another moment of the same video, plus against that of another: the negatives flipped along the batch."""
+def intra_inter_triplet(query: jax.Array, key: jax.Array, negative: jax.Array, has_negative: jax.Array, *, margin: float,
+                        video: jax.Array | None = None) -> jax.Array:
+    """`triplet` against another moment of the same video, plus against that of another: the negatives flipped along the batch.
+
+    video: int32 [B]; where it is given, a flipped negative of the sample's own video does not count (published: it does).
+    """
+    others = has_negative[::-1] if video is None else has_negative[::-1] & (video != video[::-1])
     return (triplet(query, key, negative, has_negative, margin=margin)
-            + triplet(query, key, negative[::-1], has_negative[::-1], margin=margin))
+            + triplet(query, key, negative[::-1], others, margin=margin))
 
 
 def vicreg(one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,10 +15,14 @@ DROPS = (0.6, 0.8)  # published: a tenth after epochs 120 and 160 of 200
 def learning_rate(name: str, *, peak: float, steps: int, warmup: int) -> optax.Schedule:
     """The rate at each step. name: "cosine" to 0, "step" (published) or "constant"; the first `warmup` steps rise linearly to it."""
     later = {"cosine": lambda: optax.cosine_decay_schedule(peak, steps), "constant": lambda: optax.constant_schedule(peak),
-             "step": lambda: optax.piecewise_constant_schedule(peak, {int(share * steps): 0.1 for share in DROPS})}[name]()
+             "step": lambda: partial(_dropping, peak=peak, steps=steps)}[name]()
     if warmup == 0:
         return later
     return lambda step: later(step) * jnp.minimum((step + 1) / warmup, 1.0)
+
+
+def _dropping(step: Any, *, peak: float, steps: int) -> jax.Array:
+    return peak * 0.1 ** sum(jnp.asarray(step >= max(int(share * steps), 1), jnp.float32) for share in DROPS)
 
 
 def make_optimiser(params: Any, trained: Any, *, name: str, rate: optax.Schedule, momentum: float, decay: float,

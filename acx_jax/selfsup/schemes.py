@@ -74,12 +74,16 @@ def contrastive(*, negatives: tuple[str, ...], warp: bool, broken: str, loss: st
     return Scheme((ANCHOR, *negatives), warp, broken, value)
 
 
-def triplets(*, margin: float) -> Scheme:
-    """The published triplet objective: intra, another moment of the video, and inter, that of another video."""
+def triplets(*, margin: float, exclude_own: bool) -> Scheme:
+    """The published triplet objective over the batch of all devices: intra, another moment of the video, and inter, that of another sample.
+
+    exclude_own: that other sample must be of another video.
+    """
     def value(embedded: Embedded, queue: Queue, constant: jax.Array, axis: str) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
-        del queue, axis
-        loss = objectives.intra_inter_triplet(embedded.trained[ANCHOR], embedded.keys, embedded.trained[NEGATIVE], embedded.has_negative,
-                                              margin=margin)
+        del queue
+        *vectors, has_negative, video = jax.lax.all_gather(
+            (embedded.trained[ANCHOR], embedded.keys, embedded.trained[NEGATIVE], embedded.has_negative, embedded.video), axis, tiled=True)
+        loss = objectives.intra_inter_triplet(*vectors, has_negative, margin=margin, video=video if exclude_own else None)
         return loss, (constant, _similarities(embedded))
 
     return Scheme((ANCHOR, NEGATIVE), True, "any", value)

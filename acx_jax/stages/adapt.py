@@ -21,14 +21,14 @@ from acx_jax.runtime.files import write_json
 from acx_jax.runtime.stopping import deferred
 from acx_jax.selfsup import training
 from acx_jax.stages import meta_parts
-from acx_jax.stages.adapt_behind import Behind, check_finite
+from acx_jax.stages.adapt_behind import Behind, check_finite, numbers
 from acx_jax.stages.adapt_probe import Watch, make_probe
 from acx_jax.stages.adapt_program import handed_on, make_program
 from acx_jax.stages.adapt_record import OneBehind, Record, in_words
 from acx_jax.stages.encoder import settings as encoder_settings
 from acx_jax.stages.job import Job
 
-SUMMARY, ENCODER = "summary.json", "encoder"
+SUMMARY, ENCODER, CHECKPOINTS = "summary.json", "encoder", "checkpoints"
 Asked = Callable[[int], BaseException | None]
 
 
@@ -48,6 +48,9 @@ def run(job: Job) -> None:
         write_json(job.out / SUMMARY, {"adapted": False, "reason": reason})
         return
     variables, probed = _train(job, clips)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        raise WorkError(f"adapt: the last step left weights that are not finite: try a lower --config.adapt.learning_rate (it is "
+                        f"{job.config.adapt.learning_rate}), and remove {job.out / CHECKPOINTS}")
     save_variables(job.out / ENCODER, variables)
     write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": _video_count(clips)} | probed)
 
@@ -59,7 +62,7 @@ def take_part(job: Job) -> None:
         job.log.info(f"adapt: left out, {reason}")
         return
     step, state = _program(job.config, clips)
-    late = OneBehind(lambda number, metrics, videos: check_finite(job.config, number, float(devices.first(metrics["loss"])), videos))
+    late = OneBehind(lambda number, metrics, videos: check_finite(job.config, number, numbers(metrics), videos))
 
     def after(number: int, state: training.AdaptState, metrics: dict[str, Any], videos: list[str], asked_to_stop: Asked) -> BaseException | None:
         late.put(number, metrics, videos)
@@ -86,7 +89,7 @@ def _train(job: Job, clips: list[StoredSegment]) -> tuple[dict[str, Any], dict[s
     """The variables of the encoder to hand on, and what a probe found."""
     step, state = _program(job.config, clips)
     probe = make_probe(job)
-    with closing(Checkpoints(job.out / "checkpoints", every=job.config.adapt.checkpoint_every)) as checkpoints:
+    with closing(Checkpoints(job.out / CHECKPOINTS, every=job.config.adapt.checkpoint_every)) as checkpoints:
         state = devices.from_first_process(_resumed(checkpoints, state, job))
         _say_start(job, clips)
         with closing(Record(job.out, done=int(state.step))) as record:
@@ -149,13 +152,21 @@ def _feed(job: Job, clips: list[StoredSegment], *, start_step: int) -> Iterator[
 
 
 def _program(config: ConfigDict, clips: list[StoredSegment]) -> tuple[Any, training.AdaptState]:
-    _check_batch(config.adapt.batch)
+    check_batch(config)
+    _check_negatives(config, clips)
     return make_program(config, batches_of_an_epoch=max(_video_count(clips) // config.adapt.batch, 1))
 
 
-def _check_batch(batch: int) -> None:
-    if batch % devices.everywhere():
-        raise UsageError(f"config.adapt.batch is {batch}, expected a multiple of the {devices.everywhere()} devices")
+def check_batch(config: ConfigDict) -> None:
+    """Raises UsageError where the devices cannot share a batch equally."""
+    if config.adapt.steps and config.data.builder != "features" and config.adapt.batch % devices.everywhere():
+        raise UsageError(f"config.adapt.batch is {config.adapt.batch}, expected a multiple of the {devices.everywhere()} devices")
+
+
+def _check_negatives(config: ConfigDict, clips: list[StoredSegment]) -> None:
+    if config.adapt.objective == "moco" and config.adapt.exclude_own and _video_count(clips) == 1:
+        raise UsageError("config.adapt.objective='moco' finds its negatives in other videos, and there is one alone to adapt on: set "
+                         "--config.adapt.objective=dsm, or --config.adapt.exclude_own=False")
 
 
 def _resumed(checkpoints: Checkpoints, state: training.AdaptState, job: Job) -> training.AdaptState:

@@ -51,7 +51,7 @@ class Behind:
         return stop
 
     def _take(self, number: int, metrics: dict[str, Any], videos: list[str]) -> None:
-        values = {name: float(value) for name, value in devices.first(metrics).items()}
+        values = numbers(metrics)
         log_step(self._job, self._record, number, values, videos)
         if (rates := self.speed.step()) is not None:
             self._record.add(SPEED, {"step": number} | rates)
@@ -65,12 +65,18 @@ class Behind:
 def log_step(job: Job, record: Record, step: int, metrics: dict[str, float], videos: list[str]) -> None:
     """Notes a step. Raises WorkError as `check_finite` does."""
     record.add(LOG, {"step": step} | metrics)
-    check_finite(job.config, step, metrics["loss"], videos)
+    check_finite(job.config, step, metrics, videos)
 
 
-def check_finite(config: ConfigDict, step: int, loss: float, videos: list[str]) -> None:
-    """Raises WorkError, with the step and the names of its videos, for a loss that is not finite."""
-    if not np.isfinite(loss):
-        raise WorkError(f"adapt: the loss of step {step} is {loss}, on clips of {', '.join(videos)}: try a lower "
-                        f"--config.adapt.learning_rate (it is {config.adapt.learning_rate}), or leave those videos out with "
-                        "--config.data.exclude")
+def check_finite(config: ConfigDict, step: int, metrics: dict[str, float], videos: list[str]) -> None:
+    """Raises WorkError, with the step and the names of its videos, for a loss or a gradient that is not finite."""
+    for name, said in (("loss", "loss"), ("gradient_norm", "norm of the gradient")):
+        if not np.isfinite(metrics.get(name, 0.0)):
+            raise WorkError(f"adapt: the {said} of step {step} is {metrics[name]}, on clips of {', '.join(videos)}: try a lower "
+                            f"--config.adapt.learning_rate (it is {config.adapt.learning_rate}), or leave those videos out with "
+                            "--config.data.exclude")
+
+
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """The metrics of a step, the same on every device."""
+    return {name: float(value) for name, value in devices.first(metrics).items()}

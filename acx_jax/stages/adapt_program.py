@@ -64,7 +64,7 @@ def _queue(config: ConfigDict) -> Queue:
 def _scheme(adapt: ConfigDict, batches_of_an_epoch: int) -> schemes.Scheme:
     """The objective; the published loss takes the number of batches of an epoch for the number of data."""
     if adapt.objective == "triplet":
-        return schemes.triplets(margin=adapt.margin)
+        return schemes.triplets(margin=adapt.margin, exclude_own=adapt.exclude_own)
     if adapt.objective == "vicreg":
         return schemes.vicreg()
     broken = () if adapt.motion_broken == "none" else (schemes.BROKEN,)

@@ -73,6 +73,8 @@ def refuse(goal: str, config: ConfigDict) -> None:
         learners.check_names(config)
     if config.source.steps or wanted & {"adapt", "embed"}:
         encoder.check_weights(config)  # wrong weights are better known before hours of decoding
+    if "adapt" in wanted:
+        adapt.check_batch(config)
 
 
 def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from acx_jax import __version__
 from acx_jax.contracts import Together
+from acx_jax.errors import UsageError
 from acx_jax.runtime import devices
 from acx_jax.runtime.run_log import RunLog
 
@@ -20,8 +24,22 @@ def set_up(config: ConfigDict, together: Together | None = None) -> int:
     devices.split_cpu(batch // max(together.count, 1) if together else batch)
     keep_compiled_programs()
     if together:
-        devices.join_processes(*together)
+        _join(config, together)
     return devices.process()[0] if together else 0
+
+
+def _join(config: ConfigDict, together: Together) -> None:
+    """Raises UsageError where the others cannot be joined, or where the first of them has another config."""
+    how = "--join=auto" if together.coordinator == "auto" else f"--join={together.index}/{together.count}@{together.coordinator}"
+    try:
+        devices.join_processes(*together)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UsageError(f"{how}: the processes cannot join ({reason}): expected one process 0 that can answer at its host and a free port, "
+                         "the same for all; auto under SLURM or on a TPU alone") from None
+    own = np.frombuffer(hashlib.sha256(json.dumps([__version__, config.to_dict()], sort_keys=True, default=str).encode()).digest(), np.uint8)
+    if not np.array_equal(devices.from_first_process(own), own):
+        raise UsageError(f"{how}: this process has other settings, or another version, than process 0: start all with the same command")
 
 
 def announce(config: ConfigDict, workdir: Path, log: RunLog) -> None:

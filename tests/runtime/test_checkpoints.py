@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what comes back, and what an interrupted save leaves."""
 
+import errno
 import json
 from typing import Any, NamedTuple
 
@@ -98,6 +99,49 @@ def test_a_damaged_newest_one_is_named_and_the_one_before_taken(tmp_path, hurt):
     checkpoints.close()
     assert not said or "checkpoint of step 4 is damaged" in said[0]  # Orbax itself passes over one without its metadata
     assert_equal(newest(tmp_path), state_at(4))
+
+
+def test_a_byte_that_the_disk_changed_is_noticed(tmp_path):
+    """Nothing below notices: arrays of plain numbers have no checksum there."""
+    big = jax.tree.map(lambda x: jnp.tile(x, 4000) if x.ndim == 1 else x, state_at(2))
+    random = big._replace(weights={"kernel": jax.random.normal(jax.random.key(0), (40000,))})
+    checkpoints = Checkpoints(tmp_path / "run", every=1)
+    for step in (1, 2):
+        checkpoints.save(step, lambda: random)
+    checkpoints.close()
+    file = max((tmp_path / "run" / "2").rglob("*"), key=lambda path: path.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    said = []
+    checkpoints = Checkpoints(tmp_path / "run", every=1)
+    assert_equal(checkpoints.restore_newest(random, said.append), random)
+    checkpoints.close()
+    assert "checkpoint of step 2 is damaged and put aside" in said[0]
+    assert [path.name for path in (tmp_path / "run.damaged").iterdir()] == ["2"] and steps_of(tmp_path / "run") == [1]
+
+
+def test_a_disk_that_cannot_be_read_costs_no_checkpoint(tmp_path, monkeypatch):
+    save_steps(tmp_path, [2, 4])
+    checkpoints = Checkpoints(tmp_path, every=2)
+    monkeypatch.setattr(checkpoints._manager, "restore", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error"):
+        checkpoints.restore_newest(state_at(0))
+    checkpoints.close()
+    assert steps_of(tmp_path) == [2, 4]
+
+
+@pytest.mark.parametrize("call", ["save", "wait_until_finished"])
+def test_a_full_disk_is_said_as_one_whatever_the_words_below(tmp_path, monkeypatch, call):
+    checkpoints = Checkpoints(tmp_path, every=2)
+    text = "RESOURCE_EXHAUSTED: Error writing \"x/0\" ... No space left on device [os_error_code='28']"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._manager, call, lambda *_, **__: (_ for _ in ()).throw(ValueError(text)))
+        with pytest.raises(OSError) as caught:
+            checkpoints.save(2, lambda: state_at(2))
+            checkpoints.wait()
+    checkpoints.close()
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path)
 
 
 def test_one_is_saved_at_once_where_that_is_asked(tmp_path):

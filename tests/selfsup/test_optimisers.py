@@ -15,6 +15,12 @@ def test_rates(name, expected):
     np.testing.assert_allclose([rate(step) for step in expected], [2 * share for share in expected.values()], atol=1e-6)
 
 
+@pytest.mark.parametrize(("steps", "expected"), [(1, [1]), (2, [1, 0.01]), (3, [1, 0.1, 0.01]), (5, [1, 1, 1, 0.1, 0.01])])
+def test_a_short_run_drops_as_a_long_one_but_never_at_once(steps, expected):
+    rate = learning_rate("step", peak=1.0, steps=steps, warmup=0)
+    np.testing.assert_allclose([rate(step) for step in range(steps)], expected, rtol=1e-6)
+
+
 def test_a_warm_up_rises_to_the_rate():
     rate = learning_rate("constant", peak=2.0, steps=100, warmup=4)
     np.testing.assert_allclose([rate(step) for step in range(6)], [0.5, 1, 1.5, 2, 2, 2])

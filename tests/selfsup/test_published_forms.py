@@ -136,8 +136,18 @@ def test_the_triplet_objective_equals_a_loop():
         each = [max(np.linalg.norm(query[b] - batch.keys[b] + 1e-6) - np.linalg.norm(query[b] - negative[flip][b] + 1e-6) + 0.5, 0)
                 for b in range(4) if batch.has_negative[flip][b]]
         expected += np.mean(each)
-    value, _ = schemes.triplets(margin=0.5).loss(batch, empty_queue(0, 6), jnp.float32(objectives.UNSET), "one")
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    def loss(scheme, batch):
+        found = jax.vmap(lambda one: scheme.loss(one, empty_queue(0, 6), jnp.float32(objectives.UNSET), "one")[0], axis_name="one")(
+            jax.tree.map(lambda x: jnp.asarray(x)[None], batch))
+        return float(found[0])
+
+    published, ours = (schemes.triplets(margin=0.5, exclude_own=own) for own in (False, True))
+    np.testing.assert_allclose(loss(published, batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(ours, batch._replace(video=np.arange(4, dtype=np.int32))), expected, rtol=1e-5)
+    one_video = batch._replace(video=np.zeros(4, np.int32))
+    intra = objectives.triplet(query, batch.keys, negative, batch.has_negative, margin=0.5)
+    np.testing.assert_allclose(loss(ours, one_video), intra, rtol=1e-5)  # there is no other video
+    np.testing.assert_allclose(loss(published, one_video), expected, rtol=1e-5)
 
 
 CLIP = np.arange(8)[:, None, None, None] * np.ones((8, 2, 2, 3), np.uint8)

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.usefixtures("quick_compiler")
 SIDE, SIZE, FRAMES, BATCH, QUEUE, DIMENSION, MOMENTUM = 10, 8, 2, 4, 6, 8, 0.9
 VIEWS = ViewOptions(SIZE, "random", "all", "sample")
 DSM = schemes.contrastive(negatives=("negative",), warp=True, broken="any", loss="info_nce", temperature=0.2, n_data=1, exclude_own=True)
-VICREG = schemes.vicreg()
+NCE = schemes.contrastive(negatives=("negative", "broken"), warp=True, broken="any", loss="nce", temperature=0.2, n_data=2, exclude_own=False)
+VICREG, TRIPLET = schemes.vicreg(), schemes.triplets(margin=0.5, exclude_own=True)
 
 
 def batch_of(seed: int, *, side: int = SIDE, frames: int = FRAMES) -> Clips:
@@ -161,7 +162,7 @@ def test_views_differ_by_sample_and_kind_and_not_by_the_number_of_devices():
     np.testing.assert_allclose(drawn(2), views, atol=1e-6)
 
 
-@pytest.mark.parametrize(("over", "scheme"), [(2, DSM), (4, DSM), (4, VICREG)])
+@pytest.mark.parametrize(("over", "scheme"), [(2, DSM), (4, DSM), (4, VICREG), (2, TRIPLET), (4, TRIPLET), (4, NCE)])
 def test_the_number_of_devices_changes_nothing(over, scheme):
     step, state = toy(scheme)
     batches = [batch_of(i) for i in range(4)]

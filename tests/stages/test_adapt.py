@@ -27,7 +27,7 @@ from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.runtime.stopping import Terminated
-from acx_jax.stages import adapt, adapt_behind, adapt_probe, meta_parts
+from acx_jax.stages import adapt, adapt_behind, adapt_probe, meta_parts, pipeline
 from acx_jax.stages.adapt_record import LOG, PROBES, Record
 from acx_jax.stages.encoder import pretrained_variables
 from acx_jax.stages.job import Job
@@ -187,8 +187,17 @@ def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
-    with pytest.raises(UsageError, match="config.adapt.batch is 6, expected a multiple of the 4 devices"):
-        adapt.run(job(workdir, "uneven", batch=6))
+    uneven = job(workdir, "uneven", batch=6)
+    for refusing in (lambda: adapt.run(uneven), lambda: pipeline.refuse("adapt", uneven.config)):  # before anything is prepared
+        with pytest.raises(UsageError, match="config.adapt.batch is 6, expected a multiple of the 4 devices"):
+            refusing()
+
+
+def test_weights_that_the_last_step_broke_are_not_handed_on(workdir):
+    broken = job(workdir, "broken by the last", learning_rate=1e38, steps=1)
+    with pytest.raises(WorkError, match="the last step left weights that are not finite: try a lower --config.adapt.learning_rate"):
+        adapt.run(broken)
+    assert not (broken.out / adapt.ENCODER).exists()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 10
+STEPS = 6
 RUN = ("--config=configs/tiny.py", "--stage=adapt", f"--config.adapt.steps={STEPS}")
 
 
@@ -76,6 +76,7 @@ def test_two_processes_are_one_also_when_one_is_asked_to_stop(environment, start
     assert {path.name for path in workdir.iterdir()} == {".lock", "adapt", "config.json", "log.process-1.txt", "log.txt", "prepare"}
 
 
+@pytest.mark.slow
 def test_a_process_whose_companion_is_killed_says_so(start, tmp_path):
     workdir, port = tmp_path / "run", free_port()
     pair = [start(index, port, f"--workdir={workdir}", "--config.adapt.steps=1000") for index in (0, 1)]
@@ -84,3 +85,15 @@ def test_a_process_whose_companion_is_killed_says_so(start, tmp_path):
     pair[1].kill()
     assert pair[0].wait(120) == 1
     assert "another of the processes that train together is gone" in output.read_text() and "Traceback" not in output.read_text()
+
+
+def test_a_process_that_cannot_join_or_has_other_settings_is_refused(environment, start, tmp_path):
+    said = tmp_path / "auto.txt"
+    with said.open("w") as output:
+        done = subprocess.run([sys.executable, "-m", "acx_jax.main", *RUN, "--join=auto", f"--workdir={tmp_path}/auto"], cwd=ROOT, check=False,
+                              env=with_devices(environment, 1), stdout=output, stderr=subprocess.STDOUT)
+    assert done.returncode == 2 and "--join=auto: the processes cannot join" in said.read_text() and "Traceback" not in said.read_text()
+    port = free_port()
+    pair = [start(index, port, f"--workdir={tmp_path}/run", f"--config.adapt.learning_rate=0.00{index + 1}") for index in (0, 1)]
+    assert pair[1].wait(120) == 2
+    assert "this process has other settings" in (tmp_path / f"output-1-{port}.txt").read_text()
