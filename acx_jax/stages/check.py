@@ -142,15 +142,15 @@ def _look(job: Job, listed: Listing) -> Videos:
 
 
 def _copies(videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
-    """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong."""
+    """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong; not so empty scenes of one camera."""
     groups, problems, warnings, report = copies.find_copies(videos.paths, [p.bytes for p in videos.probes], [p.looks for p in videos.probes],
                                                             [p.frames for p in videos.probes]), [], [], []
     for group in groups:
         names = [videos.names[index] for index in group.videos]
-        what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}"
+        what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}{', in which nothing moves' * group.still}"
         against = copies.contradictions([[s for s in listed.segments if s.video == name] for name in names])
         report.append({"videos": names, "same_bytes": group.same_bytes, "contradictions": against})
-        crossing = len({frozenset(s.split for s in split if s.video == name) for name in names}) > 1
+        crossing = not group.still and len({frozenset(s.split for s in split if s.video == name) for name in names}) > 1
         problems += [f"{what}, labelled differently: {against[0]}"] if against else []
         problems += [f"{what}, one in adaptation and one in evaluation"] if crossing and not against else []
         warnings += [] if against or crossing else [what]

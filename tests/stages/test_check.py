@@ -75,6 +75,17 @@ def test_copies_that_contradict_stop_the_run_and_are_said_again(root):
     assert not (workdir / "prepare").exists()
 
 
+def test_empty_scenes_of_one_camera_may_be_on_both_sides(root):
+    empty, rng = np.asarray(Image.open(root / "v0" / "0.png")).clip(0, 250), np.random.default_rng(0)
+    for file in root.glob("v*/*.png"):
+        Image.fromarray(empty + rng.integers(0, 4, empty.shape, np.uint8)).save(file)
+    said, report = check(root)
+    assert [p for p in report["problems"] if "adaptation" in p] == [] and "labelled differently" in report["problems"][0]
+    (root / "segments.csv").write_text((root / "segments.csv").read_text().replace("abnormal", "normal"))
+    said, report = check(root)
+    assert report["problems"] == [] and any("the same pictures, in which nothing moves" in warning for warning in report["warnings"])
+
+
 def test_copies_of_one_label_are_a_warning(root):
     shutil.rmtree(root / "v3")
     shutil.copytree(root / "v1", root / "v3")

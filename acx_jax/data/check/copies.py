@@ -25,10 +25,11 @@ _READ = 1 << 20
 
 
 class Copies(NamedTuple):
-    """Videos, by index, that are one; `same_bytes` or only alike."""
+    """Videos, by index, that are one; `same_bytes` or only alike. still: alike, and nothing moves in them, as in empty scenes of one camera."""
 
     videos: tuple[int, ...]
     same_bytes: bool
+    still: bool = False
 
 
 def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.ndarray], frames: Sequence[int], *,
@@ -45,7 +46,7 @@ def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.
     with ThreadPoolExecutor() as threads:
         seen = dict(zip(wanted, threads.map(lambda index: _in_blocks(closer(paths[index])), wanted)))
     alike = [pair for pair in pairs if _same(seen[pair[0]], seen[pair[1]])]
-    return [Copies(group, True) for group in same] + [Copies(group, False) for group in _joined(alike)]
+    return [Copies(group, True) for group in same] + [Copies(group, False, _is_still(seen[group[0]])) for group in _joined(alike)]
 
 
 def contradictions(copies: Sequence[Sequence[Segment]]) -> list[str]:
@@ -99,6 +100,12 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
     one, other = one.astype(np.float32), other.astype(np.float32)
     differences = _local(one[:, one.shape[1] // 2, None], other).min(axis=1)
     return bool((differences >= _LOCAL).sum() <= _ODD)
+
+
+def _is_still(seen: np.ndarray) -> bool:
+    """Whether no frame of a closer look differs from the first one anywhere."""
+    levels = seen.astype(np.float32)
+    return bool((_local(levels, levels[:1, :1]) < _LOCAL).all())
 
 
 def _local(a: np.ndarray, b: np.ndarray) -> np.ndarray:

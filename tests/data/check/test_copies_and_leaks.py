@@ -43,8 +43,8 @@ def test_same_bytes_and_same_pictures(tmp_path):
     videos = [looks(0), looks(1), looks(0), encoded_anew(looks(1))]
     closer = lambda path: videos[paths.index(path)][:, None].repeat(3, axis=1)
     found = find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 101], closer=closer)
-    assert found == [((0, 2), True), ((1, 3), False)]
-    assert find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 150], closer=closer) == [((0, 2), True)]
+    assert found == [((0, 2), True, False), ((1, 3), False, False)]
+    assert find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 150], closer=closer) == [((0, 2), True, False)]
 
 
 def street(seed: int, size: int, path: tuple[int, int], frames: int = 60) -> list[np.ndarray]:
@@ -64,14 +64,14 @@ def test_videos_of_one_still_camera_are_not_copies_and_one_encoded_anew_is(tmp_p
     paths = [write_video(tmp_path / (name if "." in name else f"{name}.mp4"), frames, **options) for name, (frames, options) in files.items()]
     probes = [probe(path) for path in paths]
     found = find_copies(paths, [p.bytes for p in probes], [p.looks for p in probes], [p.frames for p in probes])
-    assert found == [((0, 3), False)]
+    assert found == [((0, 3), False, False)]
 
 
 def test_three_of_the_same_bytes_are_one_group(tmp_path):
     paths = [tmp_path / name for name in "abc"]
     for path in paths:
         path.write_text("one")
-    assert find_copies(paths, [3] * 3, [looks(0)] * 3, [9] * 3) == [((0, 1, 2), True)]
+    assert find_copies(paths, [3] * 3, [looks(0)] * 3, [9] * 3) == [((0, 1, 2), True, False)]
 
 
 def test_a_closer_look_goes_over_the_whole_video(tmp_path):
