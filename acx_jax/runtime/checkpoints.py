@@ -98,10 +98,9 @@ def _sealed(tree: Any) -> dict[str, Any]:
 
 
 def _digest(state: Any) -> np.ndarray:
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(state):
-        digest.update(np.ascontiguousarray(leaf).view(np.uint8).data if np.ndim(leaf) else np.asarray(leaf).tobytes())
-    return np.frombuffer(digest.digest(), np.uint8)
+    """Of the bytes of the leaves in any order, for a named tuple that is saved may be read as a dictionary; uint8 [32]."""
+    leaves = (np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data for leaf in jax.tree.leaves(state))
+    return np.frombuffer(hashlib.sha256(b"".join(sorted(hashlib.sha256(leaf).digest() for leaf in leaves))).digest(), np.uint8)
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:

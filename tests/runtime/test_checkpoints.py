@@ -121,6 +121,13 @@ def test_a_byte_that_the_disk_changed_is_noticed(tmp_path):
     assert [path.name for path in (tmp_path / "run.damaged").iterdir()] == ["2"] and steps_of(tmp_path / "run") == [1]
 
 
+def test_a_named_tuple_may_be_read_as_a_dictionary(tmp_path):
+    save_steps(tmp_path, [2])
+    checkpoints = Checkpoints(tmp_path, every=2)
+    assert_equal(State(**checkpoints.restore_newest(state_at(0)._asdict(), pytest.fail)), state_at(2))
+    checkpoints.close()
+
+
 def test_a_disk_that_cannot_be_read_costs_no_checkpoint(tmp_path, monkeypatch):
     save_steps(tmp_path, [2, 4])
     checkpoints = Checkpoints(tmp_path, every=2)
