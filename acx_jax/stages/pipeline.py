@@ -73,8 +73,6 @@ def refuse(goal: str, config: ConfigDict) -> None:
         learners.check_names(config)
     if config.source.steps or wanted & {"adapt", "embed"}:
         encoder.check_weights(config)  # wrong weights are better known before hours of decoding
-    if "adapt" in wanted:
-        adapt.check_batch(config)
 
 
 def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
@@ -84,6 +82,8 @@ def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLo
     stamps: dict[str, Any] = {}
     for name in [name for name in stages if name in wanted]:
         stamps[name] = _stamp(stages[name], config, stamps)
+        if name == "prepare" and "adapt" in wanted and _read_stamp(workdir / name) != stamps[name]:
+            adapt.check_batch(config)  # better known before hours of decoding; an adaptation that is there already may be of other devices
         _bring_stage(name, stages[name], stamps[name], config=config, workdir=workdir, log=log)
         if name == "check":
             check.raise_problems(workdir)

@@ -188,9 +188,13 @@ def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
     uneven = job(workdir, "uneven", batch=6)
-    for refusing in (lambda: adapt.run(uneven), lambda: pipeline.refuse("adapt", uneven.config)):  # before anything is prepared
+    with uneven.config.unlocked():
+        uneven.config.data.builder = "synthetic"
+    anew = {"config": uneven.config, "workdir": workdir / "anew", "log": uneven.log}
+    for refusing in (lambda: adapt.run(uneven), lambda: pipeline.bring_up_to_date("adapt", **anew)):
         with pytest.raises(UsageError, match="config.adapt.batch is 6, expected a multiple of the 4 devices"):
             refusing()
+    assert not (workdir / "anew" / "prepare.partial").exists()  # said before hours of decoding
 
 
 def test_weights_that_the_last_step_broke_are_not_handed_on(workdir):
