@@ -28,17 +28,16 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def restore_newest(self, like: Any, say: Callable[[str], None] = lambda line: None) -> Any | None:
-        """The newest state that can be read, shaped like `like`, as arrays of NumPy; None when there is none. Damaged ones are named to `say` and put aside,
-        in a folder beside this one. Raises OSError where the disk cannot be read.
+        """The newest state that can be read, shaped like `like`, as arrays of NumPy; None when there is none.
+
+        Damaged ones are named to `say` and put aside, in a folder beside this one. Raises OSError where the disk cannot be read.
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, like)
-            except MemoryError:
-                raise
             except Exception as error:  # whatever a damaged file makes the readers below Orbax raise
-                if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
-                    raise  # the disk's trouble, which may pass
+                if _may_pass(error):
+                    raise
                 reason = str(error).strip().splitlines()[:1]
                 say(f"the checkpoint of step {step} is damaged and put aside ({type(error).__name__}: {' '.join(reason)[:120]})")
                 self._put_aside(step)
@@ -52,7 +51,8 @@ class Checkpoints:
         self._manager.reload()
 
     def _restore(self, step: int, like: Any) -> Any:
-        restored = self._manager.restore(step, args=ocp.args.StandardRestore(_sealed(like)))
+        shaped = {"state": _with_elements(like), "digest": np.zeros(32, np.uint8)}
+        restored = self._manager.restore(step, args=ocp.args.StandardRestore(shaped))
         if not np.array_equal(restored["digest"], _digest(restored["state"])):
             raise ValueError("its bytes are not those that were saved")
         return jax.tree.map(lambda x, empty: x if empty.size else empty, restored["state"], like)
@@ -76,6 +76,11 @@ class Checkpoints:
         """Waits for what is being written."""
         self.wait()
         self._manager.close()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is the machine's trouble and not the file's."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR))
 
 
 @contextlib.contextmanager

@@ -42,6 +42,8 @@ class Watch:
         self._seen = {line["step"]: line[AUROC] for line in lines(job.out / PROBES)}
         self._kept = job.config.adapt.result == "best"
         self._held = {step: value for step, value in self._seen.items() if not self._kept or (job.out / BEST / str(step)).is_dir()}
+        if self._held:
+            self.forget()  # what a kill left
 
     def due(self, step: int) -> bool:
         """Whether `look` is to be called behind this step: before the first, every `probe.every`-th, and the last one."""

@@ -2,86 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
-from PIL import Image
+from adapt_case import EVERY, STEPS, job, prepare, results
 
-from acx_jax.config import default_config
-from acx_jax.contracts import Coverage, Segment
-from acx_jax.data import prepared
-from acx_jax.data.builders import records
-from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.reading import Reading
-from acx_jax.data.meta_split import EVALUATE, PROBE
+from acx_jax.contracts import Segment
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.checkpoints import load_variables
-from acx_jax.runtime.run_log import RunLog
 from acx_jax.runtime.stopping import Terminated
-from acx_jax.stages import adapt, adapt_behind, adapt_probe, meta_parts, pipeline
-from acx_jax.stages.adapt_record import LOG, PROBES, Record
+from acx_jax.stages import adapt, adapt_behind, pipeline
+from acx_jax.stages.adapt_record import LOG, Record
 from acx_jax.stages.encoder import pretrained_variables
 from acx_jax.stages.job import Job
 
 pytestmark = pytest.mark.usefixtures("quick_compiler", "kept_programs")
-STEPS, EVERY, FAILS_AT = 5, 2, 4
-
-
-@pytest.fixture(scope="module")
-def kept_programs() -> Iterator[None]:
-    """Runs of the same settings share their compiled step, as a run and its rerun do through JAX's folder of programs."""
-    made, kept = adapt.make_program, {}
-
-    def program(config: ConfigDict, **options: Any) -> tuple[Any, Any]:
-        step, state = made(config, **options)
-        settings = {name: value for name, value in config.adapt.to_dict().items() if name != "checkpoint_every"}
-        return kept.setdefault(json.dumps([settings, options], sort_keys=True), step), state
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapt, "make_program", program)
-        yield
+FAILS_AT = 4
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory) -> Path:
     """Prepared data of four noisy videos to adapt on."""
-    root, workdir = tmp_path_factory.mktemp("videos"), tmp_path_factory.mktemp("run")
-    rng = np.random.default_rng(0)
-    for video in range(4):
-        (root / str(video)).mkdir()
-        for frame in range(20):
-            Image.fromarray(rng.integers(0, 256, (18, 22, 3), dtype=np.uint8)).save(root / str(video) / f"{frame:03}.png")
-    segments = tuple(Segment(str(video), 0, 19, 0, split="adapt") for video in range(4))
-    listing = Listing(segments, {str(video): root / str(video) for video in range(4)}, (), 4, 4)
-    reading = Reading(8, 4, 0.0, 18, "nearest", 0, 8, {"adapt": 0, "evaluate": 0})
-    built = records.build(listing, workdir / "prepare" / prepared.RECORDS, reading, folder=tmp_path_factory.mktemp("parts"), max_bad_share=0.0)
-    value = prepared.to_json(built.stored, Coverage(4, 4, 4, 4, (), ()), prepared.Windows(8, 4), {})
-    (workdir / "prepare" / prepared.SEGMENTS).write_text(json.dumps(value))
-    return workdir
-
-
-def job(workdir: Path, out: str, **changes) -> Job:
-    config = default_config()
-    with config.unlocked():
-        config.data.short_side = 18
-        config.encoder.update(arch="r2plus1d_tiny", weights="random", crop=16)
-        config.adapt.update(ConfigDict(dict(steps=STEPS, batch=4, queue=6, projection=8, learning_rate=0.01, checkpoint_every=EVERY) | changes))
-    (workdir / out).mkdir(exist_ok=True)
-    return Job(config, workdir, workdir / out, RunLog(terminal=io.StringIO()))
-
-
-def results(of: Job) -> tuple[list, str, dict]:
-    variables = load_variables(of.out / adapt.ENCODER, pretrained_variables(of.config))
-    return jax.tree.leaves(variables), (of.out / LOG).read_text(), json.loads((of.out / adapt.SUMMARY).read_text())
+    return prepare([Segment(str(video), 0, 19, 0, split="adapt") for video in range(4)], tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -212,93 +159,3 @@ def test_the_slow_average_is_handed_on_where_that_is_asked(workdir):
     found = load_variables(slow.out / adapt.ENCODER, pretrained_variables(slow.config))["params"]
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(pretrained_variables(slow.config)["params"])):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.fixture(scope="module")
-def watched_workdir(workdir, tmp_path_factory) -> Path:
-    """The four videos to adapt on, and eight to evaluate: the abnormal ones are bright."""
-    root, into = tmp_path_factory.mktemp("more videos"), tmp_path_factory.mktemp("watched")
-    rng, segments = np.random.default_rng(1), [Segment(f"a{i}", 0, 19, 0, split="adapt") for i in range(4)]
-    segments += [Segment(f"e{i}", 0, 19, i % 2, split="evaluate") for i in range(8)]
-    for segment in segments:
-        (root / segment.video).mkdir()
-        for frame in range(20):
-            Image.fromarray(rng.integers(120 * segment.label, 130 + 120 * segment.label, (18, 22, 3), dtype=np.uint8)).save(
-                root / segment.video / f"{frame:03}.png")
-    listing = Listing(tuple(segments), {s.video: root / s.video for s in segments}, (), 12, 12)
-    reading = Reading(8, 4, 0.0, 18, "nearest", 0, 8, {"adapt": 0, "evaluate": 0})
-    built = records.build(listing, into / "prepare" / prepared.RECORDS, reading, folder=tmp_path_factory.mktemp("parts"), max_bad_share=0.0)
-    value = prepared.to_json(built.stored, Coverage(12, 12, 12, 12, (), ()), prepared.Windows(8, 4), {})
-    (into / "prepare" / prepared.SEGMENTS).write_text(json.dumps(value))
-    return into
-
-
-def watched(workdir: Path, out: str, **changes) -> Job:
-    made = job(workdir, out, **changes)
-    with made.config.unlocked():
-        made.config.probe.update(share=0.5, every=2, neighbours=1, windows=2)
-    return made
-
-
-def test_a_probe_watches_and_changes_nothing(watched_workdir, monkeypatch):
-    plain, seen = job(watched_workdir, "plain"), watched(watched_workdir, "seen")
-    adapt.run(plain)
-    adapt.run(seen)
-    for a, b in zip(results(plain)[0], results(seen)[0]):
-        np.testing.assert_array_equal(a, b)
-    lines = [json.loads(line) for line in (seen.out / PROBES).read_text().splitlines()]
-    assert [line["step"] for line in lines] == [0, 2, 4, 5] and lines[0]["probe_auroc"] == 1.0  # bright is easily told from dark
-    assert results(seen)[2]["probe"] == {"best_step": 0, "best": 1.0, "before": 1.0}
-    segments = [s.segment for s in prepared.load(watched_workdir / "prepare")[0] if s.segment.split == "evaluate"]
-    parts = [{segments[i].video for i in meta_parts.indices_of(seen.config, segments, part)} for part in (PROBE, EVALUATE)]
-    assert len(parts[0]) == len(parts[1]) == 4 and not parts[0] & parts[1]
-
-
-@pytest.mark.parametrize("killed_at", [None, "line", "checkpoint", "forget"])
-def test_the_best_encoder_by_the_probe_is_handed_on_wherever_the_run_was_killed(watched_workdir, monkeypatch, killed_at):
-    """Probes that say 0.5, 0.7, 0.9, 0.6 at steps 0, 2, 4, 5: that of step 4 is best, though the run is killed once at step 4."""
-    told = watched(watched_workdir, f"best {killed_at}", result="best", checkpoint_every=100)
-    kept = {}
-
-    def probe_of(of):
-        def probe(variables):
-            step = {0: 0, 1: 2, 2: 4, 3: 5}[min(len(kept), 3)]
-            known = [s for s, v in kept.items() if all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(v), jax.tree.leaves(variables)))]
-            step = known[0] if known else step
-            kept[step] = jax.tree.map(np.array, variables)
-            return {0: 0.5, 2: 0.7, 4: 0.9, 5: 0.6}[step]
-        return probe
-
-    def once(name, owner):
-        true, calls = getattr(owner, name), []
-
-        def failing(*arguments, **options):
-            calls.append(arguments)
-            if len(calls) == 3:  # steps 0, 2, 4; forget is not called for step 0
-                raise KeyboardInterrupt
-            return true(*arguments, **options)
-        monkeypatch.setattr(owner, name, failing)
-
-    monkeypatch.setattr(adapt, "make_probe", probe_of)
-    if killed_at:
-        once(*{"line": ("save_variables", adapt_probe), "checkpoint": ("wait", adapt_behind.Checkpoints), "forget": ("forget", adapt_probe.Watch)}[killed_at])
-        if killed_at == "forget":
-            monkeypatch.setattr(adapt_probe.Watch, "forget", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            adapt.run(told)
-        monkeypatch.undo()
-        monkeypatch.setattr(adapt, "make_probe", probe_of)
-    adapt.run(told)
-    variables, _, summary = results(told)
-    for a, b in zip(variables, jax.tree.leaves(kept[4]), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert summary["probe"] == {"best_step": 4, "best": 0.9, "before": 0.5}
-    assert [path.name for path in (told.out / adapt_probe.BEST).iterdir()] == ["4"]
-
-
-def test_a_probe_of_one_class_is_refused(watched_workdir):
-    few = watched(watched_workdir, "few")
-    with few.config.unlocked():
-        few.config.probe.share = 0.1  # of four videos of a class none
-    with pytest.raises(UsageError, match="config.probe.share is 0.1, which gives the probe 0 normal and 0 abnormal segments"):
-        adapt.run(few)

@@ -1,17 +1,16 @@
 """evaluate on given features, which need no encoder: what is ranked, what is refused, and what is redone."""
 
-import io
 import json
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from runs import bring
 
 from acx_jax import config as schema
 from acx_jax.contracts import LABELS
 from acx_jax.errors import WorkError
-from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import evaluate, pipeline
+from acx_jax.stages import evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 SMALL = {"data.builder": "features", "episodes.shot": 1, "episodes.query": 4, "episodes.count": 8, "learners.names": ["proto"],
@@ -29,11 +28,7 @@ def features_in(folder, scale: float = 1.0, videos: int = 8):
 
 
 def run(root, workdir, goal="evaluate", **values) -> str:
-    said = io.StringIO()
-    config = schema.validate(schema.from_flat(SMALL | {"data.root": str(root)} | {k.replace("__", "."): v for k, v in values.items()}))
-    pipeline.refuse(goal, config)
-    pipeline.bring_up_to_date(goal, config=config, workdir=workdir, log=RunLog(terminal=said))
-    return said.getvalue()
+    return bring(goal, SMALL, root, workdir, **values)
 
 
 def rows_of(workdir) -> list[dict]:

@@ -1,20 +1,19 @@
 """meta_train on given features, which need no encoder: whole runs, interrupted ones, and what is refused."""
 
-import io
 import json
 
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from runs import bring
 
 from acx_jax import config as schema
 from acx_jax.contracts import ABNORMAL, LABELS, Segment
 from acx_jax.data.episodes import group_segments
 from acx_jax.data.meta_split import EVALUATE, TRAIN, UNUSED, VALIDATION, meta_parts
 from acx_jax.errors import UsageError
-from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import meta_parts as stage_parts, meta_train, pipeline
+from acx_jax.stages import meta_parts as stage_parts, meta_train
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 SMALL = {"data.builder": "features", "episodes.shot": 1, "episodes.query": 3, "episodes.count": 8, "learners.names": ["proto"],
@@ -36,11 +35,7 @@ def root(tmp_path_factory):
 
 
 def run(root, workdir, goal="evaluate", **values) -> str:
-    said = io.StringIO()
-    config = schema.validate(schema.from_flat(SMALL | {"data.root": str(root)} | {k.replace("__", "."): v for k, v in values.items()}))
-    pipeline.refuse(goal, config)
-    pipeline.bring_up_to_date(goal, config=config, workdir=workdir, log=RunLog(terminal=said))
-    return said.getvalue()
+    return bring(goal, SMALL, root, workdir, **values)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Episodic training of the encoder on real files of a few classes: whole runs, a killed one, and what is refused."""
 
 import contextlib
-import io
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from PIL import Image
+from runs import bring
 
 from acx_jax import config as schema
 from acx_jax.contracts import Segment, StoredSegment
@@ -23,8 +23,7 @@ from acx_jax.fewshot import episodic
 from acx_jax.models import weight_names
 from acx_jax.models.encoders import ENCODERS
 from acx_jax.models.resnet3d import VARIANTS, ResNet3D
-from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import pipeline, source_train, weights
+from acx_jax.stages import source_train, weights
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 CLASSES, VIDEOS, SIDE = 5, 3, 18
@@ -64,11 +63,7 @@ def root(tmp_path_factory) -> Path:
 
 
 def run(root, workdir, goal="all", **values) -> str:
-    said = io.StringIO()
-    config = schema.validate(schema.from_flat(SMALL | {"data.root": str(root)} | {k.replace("__", "."): v for k, v in values.items()}))
-    pipeline.refuse(goal, config)
-    pipeline.bring_up_to_date(goal, config=config, workdir=workdir, log=RunLog(terminal=said))
-    return said.getvalue()
+    return bring(goal, SMALL, root, workdir, **values)
 
 
 def encoder(workdir) -> dict:

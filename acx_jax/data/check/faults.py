@@ -31,8 +31,8 @@ def find_faults(segments: Sequence[Segment], probes: Mapping[str, Probe], *, fps
     unreadable = {name: found.problem for name, found in probes.items() if found.problem}
     known = [s for s in segments if s.video not in unreadable]
     beyond = [s for s in known if _is_beyond(s, probes[s.video], fps, offsets.get(s.video, 0))]
-    within = [s for s in known if not _is_beyond(s, probes[s.video], fps, offsets.get(s.video, 0))]
-    short = [s for s in within if _is_short(s, probes[s.video], fps, offsets.get(s.video, 0), least)]
+    outside = frozenset(beyond)
+    short = [s for s in known if s not in outside and _is_short(s, probes[s.video], fps, offsets.get(s.video, 0), least)]
     lost = [*beyond, *short, *(s for s in segments if s.video in unreadable)]
     return Faults(unreadable, tuple(short), tuple(beyond), frozenset(s[:4] for s in lost))
 

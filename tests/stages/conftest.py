@@ -1,0 +1,27 @@
+"""What tests of the adaptation share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from acx_jax.stages import adapt
+
+
+@pytest.fixture(scope="module")
+def kept_programs() -> Iterator[None]:
+    """Runs of the same settings share their compiled step, as a run and its rerun do through JAX's folder of programs."""
+    made, kept = adapt.make_program, {}
+
+    def program(config: ConfigDict, **options: Any) -> tuple[Any, Any]:
+        step, state = made(config, **options)
+        settings = {name: value for name, value in config.adapt.to_dict().items() if name != "checkpoint_every"}
+        return kept.setdefault(json.dumps([settings, options], sort_keys=True), step), state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapt, "make_program", program)
+        yield
