@@ -213,7 +213,7 @@ def _against_pretrained(findings: Findings) -> list[str]:
 
 def _change(before: Row, after: Row, gain: float, half: float) -> str:
     learner = learner_name(before["learner"])
-    by = "" if math.isnan(gain + half) else f"; difference {100 * gain:+.1f} ± {100 * half:.1f}"
+    by = "" if math.isnan(gain + half) else f"; difference {100 * gain:+z.1f} ± {100 * half:.1f}"
     return f"the {learner} ({accuracy(before)} → {accuracy(after)}{by})".replace("the prototypes", "prototypes")
 
 
