@@ -14,7 +14,7 @@ from acx_jax.contracts import ABNORMAL, NORMAL, Graphs, Segment, Support
 from acx_jax.data.builders.named import list_data
 from acx_jax.data.decode import resize
 from acx_jax.data.episodes import largest_query, possible_way, sample_episodes
-from acx_jax.data.feeds import centre_crop
+from acx_jax.data.window_feed import centre_crop
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import UsageError
 from acx_jax.fewshot import baselines

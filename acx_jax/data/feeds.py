@@ -1,4 +1,4 @@
-"""Grain pipelines over the records: all windows of a split in order, and random clips to adapt on."""
+"""Random clips to adapt on, as a Grain pipeline over the records; and what all such pipelines share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from acx_jax.contracts import NORMAL, Clips, StoredSegment
 from acx_jax.data.prepared import Windows, load_windows, open_records
 from acx_jax.data.splits import ADAPT
-from acx_jax.data.windows import WINDOWS_PER_BLOCK, block_ranges, spread, window_count
+from acx_jax.data.windows import block_ranges
 from acx_jax.errors import UsageError
 from acx_jax.randomness import numpy_stream
 
 _THREADS = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-_BLOCKS_KEPT = 8  # decoded blocks in memory: neighbouring windows share one
+BLOCKS_KEPT = 8  # decoded blocks in memory: neighbouring windows share one
 
 
 class Process(NamedTuple):
@@ -36,45 +36,6 @@ class Process(NamedTuple):
 
 
 ALONE = Process(0, 1)
-
-
-class WindowBatch(NamedTuple):
-    """frames: uint8 [batch, T, crop, crop, 3]. count: how many of them, from the first, are windows; the rest is padding."""
-
-    frames: np.ndarray
-    count: int
-
-
-class WindowPlaces(NamedTuple):
-    """Where each window of a split lies. record, start: int64 [V], the record that holds it and its first frame there."""
-
-    record: np.ndarray
-    start: np.ndarray
-
-
-def windows_feed(prepared: Path, stored: Sequence[StoredSegment], split: str, *, crop: int, batch: int, length: int,
-                 stride: int, most: int = 0, start_batch: int = 0) -> Iterator[WindowBatch]:
-    """Yields the windows of all segments of `split`, in the order of `stored`, centre-cropped, from batch `start_batch` on.
-
-    length, stride: as the records were prepared for. most: windows of a segment at most, spread evenly; 0 for all. The last batch is filled up by repeating its last window. Holds a few
-    blocks and batches in memory. Raises UsageError when `crop` is larger than the stored frames.
-    """
-    if (length, stride) != load_windows(prepared):
-        raise ValueError(f"windows of {length} frames, stride {stride}, asked of records prepared for {load_windows(prepared)}")
-    where = locate_windows([s for s in stored if s.segment.split == split], length=length, stride=stride, most=most)
-    records = open_records(prepared, split)
-    if len(records):
-        _check_crop(records[0]["frames"].shape, crop)
-    source = _WindowBatches(records, where, crop=crop, batch=batch, length=length)
-    return iterate(source, start_batch)
-
-
-def locate_windows(stored: Sequence[StoredSegment], *, length: int, stride: int, most: int = 0) -> WindowPlaces:
-    """Record and frame of every window of `stored`, segments of one split, segment by segment; `most` of each, unless 0."""
-    index = [spread(window_count(s.frames, length=length, stride=stride), most) for s in stored]
-    records = [s.first_record + i // WINDOWS_PER_BLOCK for s, i in zip(stored, index)]
-    starts = [i % WINDOWS_PER_BLOCK * stride for i in index]
-    return WindowPlaces(*(np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64) for parts in (records, starts)))
 
 
 def clips_feed(prepared: Path, stored: Sequence[StoredSegment], *, length: int, batch: int, steps: int, seed: int,
@@ -132,30 +93,12 @@ def draw_wrapping_clips(segments: Sequence[StoredSegment], length: int, rng: np.
 DRAWS = {"apart": draw_clips, "wrapping": draw_wrapping_clips}
 
 
-class _WindowBatches:
-    """Random access to batches of windows."""
-
-    def __init__(self, records: Sequence[dict[str, Any]], where: WindowPlaces, *, crop: int, batch: int, length: int):
-        self._where, self._crop, self._batch, self._length = where, crop, batch, length
-        self._block = lru_cache(_BLOCKS_KEPT)(lambda record: centre_crop(np.asarray(records[record]["frames"]), crop))
-
-    def __len__(self) -> int:
-        return -(-len(self._where.record) // self._batch)
-
-    def __getitem__(self, index: int) -> WindowBatch:
-        first = index * self._batch
-        count = min(self._batch, len(self._where.record) - first)
-        wanted = np.minimum(np.arange(first, first + self._batch), first + count - 1)
-        places = zip(self._where.record[wanted].tolist(), self._where.start[wanted].tolist())
-        return WindowBatch(np.stack([self._block(record)[start:start + self._length] for record, start in places]), count)
-
-
 class ClipReader:
     """Reads any run of consecutive frames of a stored segment."""
 
     def __init__(self, records: Sequence[dict[str, Any]], windows: Windows):
         self._windows = windows
-        self._block = lru_cache(_BLOCKS_KEPT)(lambda record: records[record]["frames"])
+        self._block = lru_cache(BLOCKS_KEPT)(lambda record: records[record]["frames"])
 
     def read(self, segment: StoredSegment, start: int, length: int) -> np.ndarray:
         """Frames start .. start + length - 1 of the segment's stored ones, after its last from the first again; uint8 [length, H, W, 3]."""
@@ -202,12 +145,6 @@ class _ClipBatches:
         return clips[0], clips[1], negative is not None, video
 
 
-def centre_crop(frames: np.ndarray, crop: int) -> np.ndarray:
-    """[T, H, W, 3] -> [T, crop, crop, 3]; odd pixels over are left at the bottom and right."""
-    top, left = ((side - crop) // 2 for side in frames.shape[1:3])
-    return frames[:, top:top + crop, left:left + crop]
-
-
 def square_crop(frames: np.ndarray, share: float) -> np.ndarray:
     """[T, H, W, 3] -> [T, S, S, 3], S the shorter side; `share` in [0, 1) of the way along the longer one."""
     height, width = frames.shape[1:3]
@@ -239,12 +176,6 @@ def _videos(stored: Sequence[StoredSegment], length: int) -> list[list[StoredSeg
         if s.segment.split == ADAPT and s.segment.label == NORMAL and s.frames >= length:
             videos.setdefault(s.segment.video, []).append(s)
     return list(videos.values())
-
-
-def _check_crop(shape: tuple[int, ...], crop: int) -> None:
-    if min(shape[1:3]) < crop:
-        raise UsageError(f"config.encoder.crop is {crop}, but stored frames have a short side of {min(shape[1:3])} "
-                         f"(config.data.short_side): choose a crop of at most that, or a larger short side")
 
 
 def iterate(batches: Any, start: int) -> Iterator[Any]:

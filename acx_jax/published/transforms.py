@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from acx_jax.data.decode import resize
-from acx_jax.data.feeds import centre_crop
+from acx_jax.data.window_feed import centre_crop
 from acx_jax.models.encoders import ENCODERS, normalise
 from acx_jax.published.bundle import Bundle, Check
 from acx_jax.published.measured import Measured, measured

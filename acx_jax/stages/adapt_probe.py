@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 from acx_jax.contracts import LABELS, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.episodes import group_segments
-from acx_jax.data.feeds import windows_feed
 from acx_jax.data.meta_split import PROBE
+from acx_jax.data.window_feed import windows_feed
 from acx_jax.data.windows import spread, window_count
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.neighbours import neighbour_scores

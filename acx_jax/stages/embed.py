@@ -17,7 +17,7 @@ from acx_jax.data import prepared
 from acx_jax.data.builders import features
 from acx_jax.data.builders.feature_arrays import read_place
 from acx_jax.data.feature_store import FeatureWriter
-from acx_jax.data.feeds import windows_feed
+from acx_jax.data.window_feed import windows_feed
 from acx_jax.data.windows import window_count
 from acx_jax.errors import WorkError
 from acx_jax.models.encoders import ENCODERS, folded, normalise
