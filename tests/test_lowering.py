@@ -13,10 +13,11 @@ import optax
 import pytest
 from jax import export
 
-from acx_jax.contracts import Clips, Graphs
+from acx_jax.contracts import Clips
 from acx_jax.fewshot import baselines, gradient_heads
 from acx_jax.fewshot.episodes import score_episodes
 from acx_jax.fewshot.mcp import mcp
+from acx_jax.fewshot.ragged import Ragged
 from acx_jax.models.context_perception import ContextHead
 from acx_jax.models.encoders import ENCODERS, normalise, variable_shapes
 from acx_jax.models.i3d import I3D, LOGITS
@@ -69,9 +70,9 @@ def test_the_context_head() -> None:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_episodes_of_every_learner(name: str) -> None:
-    graphs = Graphs(shape(20, 6, 16), shape(20, 6, dtype=bool))
+    segments = Ragged(shape(90, 16), shape(20, dtype=jnp.int32), shape(20, dtype=jnp.int32))
     keys = jax.random.split(jax.random.key(0), 5)
-    made = lowered(score_episodes(LEARNERS[name], way=2), graphs, shape(5, 4, dtype=jnp.int32), shape(5, 6, dtype=jnp.int32), keys)
+    made = lowered(score_episodes(LEARNERS[name], way=2, nodes=6), segments, shape(5, 4, dtype=jnp.int32), shape(5, 6, dtype=jnp.int32), keys)
     assert made.out_avals[0].shape == (5, 6, 2)
 
 

@@ -8,19 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from acx_jax.contracts import ContextFeatures, Graphs, Support
+from acx_jax.contracts import Support
 from acx_jax.fewshot.learner import Learner
+from acx_jax.fewshot.ragged import Ragged, gather
 
 CPU_CHUNK, CPU_CHUNK_OF_VECTORS, HEAD_BYTES = 10, 100, 64 * 2**20
-
-
-def padded_graphs(features: ContextFeatures) -> Graphs:
-    """All segments as graphs of one size, the largest segment's: nodes float32 [S, N, P], mask bool [S, N]."""
-    counts = np.diff(features.offsets)
-    mask = np.arange(counts.max()) < counts[:, None]
-    nodes = np.zeros((*mask.shape, features.vectors.shape[1]), np.float32)
-    nodes[mask] = features.vectors
-    return Graphs(nodes, mask)
 
 
 def class_labels(way: int, each: int) -> np.ndarray:
@@ -28,25 +20,25 @@ def class_labels(way: int, each: int) -> np.ndarray:
     return np.repeat(np.arange(way, dtype=np.int32), each)
 
 
-def score_episodes(learner: Learner, *, way: int, together: int | None = None) -> Callable[..., jax.Array]:
-    """(graphs of all segments, support [E, way * shot], query [E, way * query], keys [E]) -> logits [E, way * query, way].
+def score_episodes(learner: Learner, *, way: int, nodes: int, together: int | None = None) -> Callable[..., jax.Array]:
+    """(all segments, support [E, way * shot], query [E, way * query], keys [E]) -> logits [E, way * query, way].
 
-    A pure function to be jitted or pmapped: a fresh learner is fitted in each episode. `together` episodes are fitted at once,
+    A pure function to be jitted or pmapped: a fresh learner is fitted in each episode, on graphs of `nodes` nodes. `together` episodes are fitted at once,
     all by default, the others after them: a CPU core is fastest with one, whose weights stay in its cache.
     """
 
-    def episode(graphs: Graphs, support: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
+    def episode(segments: Ragged, support: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
         init_key, adapt_key = jax.random.split(key)
         labels = jnp.asarray(class_labels(way, support.shape[0] // way))
-        known = Support(jax.tree.map(lambda x: x[support], graphs), labels)
+        known = Support(gather(segments, support, nodes=nodes), labels)
         params = learner.adapt(learner.init(init_key), known, adapt_key)
-        return learner.logits(params, jax.tree.map(lambda x: x[query], graphs))
+        return learner.logits(params, gather(segments, query, nodes=nodes))
 
-    def episodes(graphs: Graphs, support: jax.Array, query: jax.Array, keys: jax.Array) -> jax.Array:
+    def episodes(segments: Ragged, support: jax.Array, query: jax.Array, keys: jax.Array) -> jax.Array:
         if together is None:
-            return jax.vmap(episode, in_axes=(None, 0, 0, 0))(graphs, support, query, keys)
+            return jax.vmap(episode, in_axes=(None, 0, 0, 0))(segments, support, query, keys)
         one = together == 1  # not a batch of one: sizes within an episode then decide what is computed
-        return jax.lax.map(lambda drawn: episode(graphs, *drawn), (support, query, keys), batch_size=None if one else together)
+        return jax.lax.map(lambda drawn: episode(segments, *drawn), (support, query, keys), batch_size=None if one else together)
 
     return episodes
 

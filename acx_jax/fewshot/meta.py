@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from acx_jax.contracts import Graphs, Support
+from acx_jax.contracts import Support
 from acx_jax.fewshot.learner import Learner, Params
+from acx_jax.fewshot.ragged import Ragged, gather
 
 Loss = Callable[[Params, Support], jax.Array]
 
@@ -144,9 +145,9 @@ def from_start(learner: Learner, start: Start | None, *, steps: int, rates: Call
     return Learner(learner.init if start is None else lambda key: start.params, adapt, learner.logits)
 
 
-def gather_tasks(graphs: Graphs, support: jax.Array, query: jax.Array, labels: tuple[jax.Array, jax.Array]) -> Task:
-    """Tasks by index: graphs of all segments, support int [B, S], query int [B, Q], the labels [S] and [Q] of every task."""
+def gather_tasks(segments: Ragged, support: jax.Array, query: jax.Array, labels: tuple[jax.Array, jax.Array], *, nodes: int) -> Task:
+    """Tasks by index, as graphs of `nodes` nodes: support int [B, S], query int [B, Q], the labels [S] and [Q] of every task."""
     def side(picked: jax.Array, own: jax.Array) -> Support:
-        return Support(jax.tree.map(lambda x: x[picked], graphs), jnp.broadcast_to(own, picked.shape))
+        return Support(gather(segments, picked, nodes=nodes), jnp.broadcast_to(own, picked.shape))
 
     return Task(side(support, labels[0]), side(query, labels[1]))

@@ -10,9 +10,10 @@ import numpy as np
 from scipy.special import logit
 
 from acx_jax.contracts import ContextFeatures
-from acx_jax.fewshot.episodes import class_labels, padded_graphs, score_episodes
+from acx_jax.fewshot.episodes import class_labels, score_episodes
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.fewshot.metrics import episode_metrics
+from acx_jax.fewshot.ragged import ragged
 from acx_jax.models.context_perception import ContextHead
 from acx_jax.published.bundle import Arrays, Bundle, Check
 from acx_jax.published.measured import Measured, measured
@@ -51,14 +52,14 @@ def _probabilities(arrays: Arrays) -> Iterator[np.ndarray]:
     offsets = np.array([0, *accumulate(arrays["counts"].tolist())])
     features = ContextFeatures(arrays["features"].astype(np.float32), offsets)
     learner = mcp(ContextHead(WAY), features=features.vectors.shape[1], epochs=EPOCHS, batch=BATCH, learning_rate=LEARNING_RATE)
-    score = score_episodes(learner, way=WAY, together=1 if devices.on_cpu() else None)
-    number, graphs = len(arrays["support"]), devices.replicate(padded_graphs(features))
+    score = score_episodes(learner, way=WAY, nodes=int(arrays["counts"].max()), together=1 if devices.on_cpu() else None)
+    number, segments = len(arrays["support"]), devices.replicate(ragged(features))
     rows = np.minimum(np.arange(devices.round_up(number)), number - 1)
     drawn = [arrays[name][rows].astype(np.int32) for name in ("support", "query")]
     program = None
     for seed in range(SEEDS):
         keys = jax.random.split(jax.random.key(seed), len(rows))
-        arguments = (graphs, *devices.split((*drawn, keys)))
+        arguments = (segments, *devices.split((*drawn, keys)))
         program = program or devices.map_small(score, *arguments)
         yield np.asarray(jax.nn.softmax(devices.join(program(*arguments))))[:number, :, 1]
 

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from acx_jax import randomness
-from acx_jax.contracts import ABNORMAL, NORMAL, ContextFeatures, Episodes, StoredSegment
+from acx_jax.contracts import ContextFeatures, Episodes, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
 from acx_jax.data.episodes import WAY, feasible_query, possible_way
 from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import EVALUATE
 from acx_jax.data.subsets import Subset, subsets
-from acx_jax.errors import UsageError, WorkError
-from acx_jax.fewshot.episodes import class_labels, fitting_chunk, padded_graphs, score_episodes
+from acx_jax.errors import UsageError
+from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.learner import Learner
 from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
-from acx_jax.runtime import devices
 from acx_jax.runtime.files import write_array, write_json
-from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import meta_parts, meta_train
 from acx_jax.stages.embed import SETS
 from acx_jax.stages.evaluate_table import part_name, slug, table
 from acx_jax.stages.job import Job
 from acx_jax.stages.learners import LENGTH, check_dimension, code_of, make_learner, seen_by
 from acx_jax.stages.meta_train import LEARNT, RANDOM
+from acx_jax.stages.scoring import Scorer
 
 EPISODES = "episodes.npz"
 NO_FEATURES = "none"  # of the length baseline, which looks at none
-FINITE = (np.finfo(np.float32).min, np.finfo(np.float32).max)
 Measured = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row, and its `episode_metrics`
 SPREAD = {"std": np.std, "min": np.min, "max": np.max}  # over episodes, as the published table has them
 
@@ -66,7 +63,7 @@ def check_possible(config: ConfigDict, workdir: Path) -> None:
 
 
 def run(job: Job) -> None:
-    """Writes `episodes.npz`, `scores/<features>-<learner>.npy` (`_margins`), `results.json` and `comparisons.json`."""
+    """Writes `episodes.npz`, `scores/<features>-<learner>.npy` (`Scorer.margins`), `results.json` and `comparisons.json`."""
     stored, coverage = prepared.load(job.workdir / "prepare")
     stored = [s for s in stored if s.segment.split == "evaluate"]
     segments = [s.segment for s in stored]
@@ -74,12 +71,13 @@ def run(job: Job) -> None:
     features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
     for given in features.values():
         check_dimension(job.config, given.vectors.shape[1])
-    whole = _rows(job, parts[0], _episodes(job, stored), features)
-    rows = [row for row, _ in whole] + [row for part in parts[1:] if (episodes := _episodes_of_part(job, part, stored)) is not None
-                                        for row, _ in _rows(job, part, episodes, features)]
+    drawn = [(parts[0], _episodes(job, stored)), *((part, episodes) for part in parts[1:]
+                                                   if (episodes := _episodes_of_part(job, part, stored)) is not None)]
+    measured = _rows(job, drawn, features)
+    rows = [row for of_part in measured for row, _ in of_part]
     of_data = {"data": data_hash(stored), "videos_used": coverage.videos_used, "videos_listed": coverage.videos_listed}
     write_json(job.out / "results.json", [row | of_data for row in rows])
-    write_json(job.out / "comparisons.json", _comparisons(whole))
+    write_json(job.out / "comparisons.json", _comparisons(measured[0]))
     for line in table(rows, reported=job.config.episodes.reported):
         job.log.info(line)
     job.log.info(f"on {coverage.videos_used} of {coverage.videos_listed} listed videos, data hash {of_data['data']}")
@@ -128,23 +126,31 @@ def _episodes_of_part(job: Job, part: Subset, stored: Sequence[StoredSegment]) -
     return episodes
 
 
-def _rows(job: Job, part: Subset, episodes: Episodes, features: dict[str, ContextFeatures]) -> list[Measured]:
-    """One row a learner and set of features, and the baseline of length, each with what was measured in each episode."""
+def _rows(job: Job, drawn: list[tuple[Subset, Episodes]], features: dict[str, ContextFeatures]) -> list[list[Measured]]:
+    """For each part one row a learner and set of features, and the baseline of length, each with what was measured in each episode.
+
+    A learner goes through all parts before the next, so that what is compiled for it serves them all.
+    """
     names = (*job.config.learners.names, *((LEARNT, RANDOM) if job.config.meta.steps else ()))
     asked = [(name, learner) for name in features for learner in names] + [(NO_FEATURES, LENGTH)]
-    return [_row(job, part, name, learner, features.get(name, next(iter(features.values()))), episodes) for name, learner in asked]
+    rows = [_rows_of(job, name, learner, features.get(name, next(iter(features.values()))), drawn) for name, learner in asked]
+    return [list(of_part) for of_part in zip(*rows)]
 
 
-def _row(job: Job, part: Subset, features_name: str, learner_name: str, features: ContextFeatures, episodes: Episodes) -> Measured:
+def _rows_of(job: Job, features_name: str, learner_name: str, features: ContextFeatures, drawn: list[tuple[Subset, Episodes]]) -> list[Measured]:
+    """One learner's row of each part."""
+    label = learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features"
+    scorer = cache(lambda: Scorer(*_learner(job, features_name, learner_name, features), seed=job.config.seed, chunk=job.config.episodes.chunk,
+                                  label=label, log=job.log))
+    return [_row(job, part, features_name, learner_name, scorer, episodes) for part, episodes in drawn]
+
+
+def _row(job: Job, part: Subset, features_name: str, learner_name: str, scorer: Callable[[], Scorer], episodes: Episodes) -> Measured:
     folder = job.out / "scores" / ("" if part.is_whole else slug(part))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{features_name}-{learner_name}.npy"
     if not path.exists():  # an interrupted run of the same fingerprint left what it had finished
-        learner, seen = _learner(job, features_name, learner_name, features)
-        label = (learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features") + (
-            "" if part.is_whole else f", {part_name(part)}")
-        chunk = min(_chunk(job.config, seen, episodes), len(episodes.support))
-        write_array(path, _margins(learner, seen, episodes, chunk=chunk, seed=job.config.seed, label=label, log=job.log))
+        write_array(path, scorer().margins(episodes, of_part="" if part.is_whole else f", {part_name(part)}"))
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
@@ -174,55 +180,3 @@ def _comparisons(rows: list[Measured]) -> list[dict[str, Any]]:
             entry |= {metric: round(difference, 6), f"{metric}_ci95": round(half, 6)}
         found.append(entry)
     return found
-
-
-def _chunk(config: ConfigDict, features: ContextFeatures, episodes: Episodes) -> int:
-    """Episodes at once, over all devices: what is asked for, or what fits."""
-    segments = episodes.support.shape[1] + episodes.query.shape[1]
-    return config.episodes.chunk or devices.count() * fitting_chunk(
-        devices.memory(), segments=segments, nodes=int(np.diff(features.offsets).max()), features=features.vectors.shape[1])
-
-
-def _margins(learner: Learner, features: ContextFeatures, episodes: Episodes, *, chunk: int, seed: int, label: str,
-             log: RunLog) -> np.ndarray:
-    """How far the logit of abnormal lies above that of normal for every query, finite float32 [E, Q]; chunks of episodes bound the memory.
-
-    Raises WorkError that names the first episode in which a learner's logits are not numbers.
-    """
-    chunk = devices.round_up(chunk)
-    program = _program(learner, devices.replicate(jax.tree.map(np.asarray, padded_graphs(features))))
-    keys = jax.vmap(lambda i: jax.random.fold_in(randomness.stream(seed, "learners"), i))(np.arange(len(episodes.support)))
-    scores = []
-    with log.progress(f"evaluate {label}", len(episodes.support), unit="episodes") as advance:
-        for first in range(0, len(episodes.support), chunk):
-            rows = np.minimum(np.arange(first, first + chunk), len(episodes.support) - 1)  # the last chunk is filled up
-            logits = np.asarray(program(episodes.support[rows], episodes.query[rows], keys[rows]))
-            with np.errstate(invalid="ignore"):  # of two logits that are both infinite
-                margins = logits[..., ABNORMAL] - logits[..., NORMAL]
-            _refuse_not_numbers(margins, rows, label)
-            scores.append(np.clip(margins, *FINITE))
-            advance(min(chunk, len(episodes.support) - first))
-    return np.concatenate(scores)[: len(episodes.support)]
-
-
-def _refuse_not_numbers(margins: np.ndarray, rows: np.ndarray, label: str) -> None:
-    wrong = np.isnan(margins).any(axis=1)
-    if wrong.any():
-        raise WorkError(f"evaluate {label}: episode {rows[wrong.argmax()]} has logits that are no numbers (NaN, or both infinite): scale the features "
-                        "down if their values are very large, lower the learner's rate (config.learners, or config.meta.inner_rate of meta), or "
-                        "leave the learner out of config.learners.names")
-
-
-def _program(learner: Learner, graphs: Any) -> Callable[..., jax.Array]:
-    """(support, query, keys), each of a chunk -> logits. Compiled at its first call."""
-    vectors = graphs.mask.shape[-1] == 1  # small work: together it is quicker on any device
-    score = score_episodes(learner, way=WAY, together=1 if devices.on_cpu() and not vectors else None)
-    compiled: list[Callable[..., jax.Array]] = []
-
-    def program(*chunk: Any) -> jax.Array:
-        arguments = (graphs, *devices.split(chunk))
-        if not compiled:
-            compiled.append(devices.map_small(score, *arguments))
-        return devices.join(compiled[0](*arguments))
-
-    return program

@@ -21,8 +21,9 @@ from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import TRAIN, VALIDATION
 from acx_jax.errors import WorkError
 from acx_jax.fewshot import meta
-from acx_jax.fewshot.episodes import class_labels, padded_graphs
+from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.learner import Learner
+from acx_jax.fewshot.ragged import ragged
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, load_variables, save_variables
 from acx_jax.runtime.files import write_json, write_text
@@ -82,10 +83,11 @@ def _learn(job: Job, name: str, features: ContextFeatures, segments: list[Segmen
     config, out = job.config, job.out / name
     out.mkdir(exist_ok=True)
     learner = make_learner(config.meta.learner, config, features=features.vectors.shape[1])
-    graphs = devices.replicate(jax.tree.map(np.asarray, padded_graphs(seen_by(config.meta.learner, config, features))))
-    train, validation = _program(config, learner), _measure(config, learner)
+    seen = ragged(seen_by(config.meta.learner, config, features))
     tasks = _episodes(config, segments, TRAIN, count=config.meta.steps * config.meta.batch)
     held = _episodes(config, segments, VALIDATION, count=devices.round_up(config.meta.validation_episodes))
+    nodes = int(seen.counts[np.concatenate([side.ravel() for drawn in (tasks, held) for side in (drawn.support, drawn.query)])].max())
+    graphs, train, validation = devices.replicate(seen), _program(config, learner, nodes), _measure(config, learner, nodes)
     job.log.info(f"meta_train {name}: {config.meta.method} of {config.meta.learner}, {config.meta.steps} steps of {config.meta.batch} "
                  f"episodes, {config.episodes.shot}-shot {tasks.queries}-query, {config.meta.inner_steps} inner steps")
     start = _first_start(config, learner)
@@ -153,7 +155,7 @@ def _optimiser(config: ConfigDict) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(config.meta.learning_rate))
 
 
-def _program(config: ConfigDict, learner: Learner) -> Callable:
+def _program(config: ConfigDict, learner: Learner, nodes: int) -> Callable:
     """(state, graphs, episodes, first step, steps) -> state and the losses [steps]: a scan of outer steps on every device."""
     own, loss = config.meta, meta.classification_loss(learner)
     gradient = meta.reptile_gradient(loss, steps=own.inner_steps) if own.method == "reptile" else meta.gradient_through(
@@ -162,7 +164,7 @@ def _program(config: ConfigDict, learner: Learner) -> Callable:
 
     def steps_of(state: Any, graphs: Any, support: jax.Array, query: jax.Array) -> tuple[Any, jax.Array]:
         labels = _labels(support, query)
-        return jax.lax.scan(lambda state, drawn: step(state, meta.gather_tasks(graphs, *drawn, labels)), state, (support, query))
+        return jax.lax.scan(lambda state, drawn: step(state, meta.gather_tasks(graphs, *drawn, labels, nodes=nodes)), state, (support, query))
 
     mapped = devices.map_over_devices(steps_of)
 
@@ -175,7 +177,7 @@ def _program(config: ConfigDict, learner: Learner) -> Callable:
     return program
 
 
-def _measure(config: ConfigDict, learner: Learner) -> Callable[..., tuple[float, float]]:
+def _measure(config: ConfigDict, learner: Learner, nodes: int) -> Callable[..., tuple[float, float]]:
     """(start, graphs, episodes) -> mean loss and accuracy on the queries after the inner loop."""
     loss = meta.classification_loss(learner)
 
@@ -185,7 +187,7 @@ def _measure(config: ConfigDict, learner: Learner) -> Callable[..., tuple[float,
         return loss(params, task.query), jnp.mean(right)
 
     def of_share(start: meta.Start, graphs: Any, support: jax.Array, query: jax.Array) -> tuple[jax.Array, jax.Array]:
-        tasks = meta.gather_tasks(graphs, support, query, _labels(support, query))
+        tasks = meta.gather_tasks(graphs, support, query, _labels(support, query), nodes=nodes)
         return jax.tree.map(jnp.mean, jax.vmap(one, in_axes=(None, 0))(start, tasks))
 
     mapped = devices.map_over_devices(of_share)

@@ -13,11 +13,12 @@ import numpy as np
 
 from acx_jax.benchmark.outcome import OURS, Outcome, Row
 from acx_jax.benchmark.timing import Timing, call
-from acx_jax.contracts import Graphs
+from acx_jax.contracts import ContextFeatures
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.baselines import proto
 from acx_jax.fewshot.episodes import class_labels, score_episodes
 from acx_jax.fewshot.mcp import mcp
+from acx_jax.fewshot.ragged import ragged
 from acx_jax.models.context_perception import ContextHead
 from acx_jax.runtime import devices
 
@@ -43,22 +44,22 @@ def run(options: argparse.Namespace) -> Outcome:
     """Measures; see the package's docstring for what a suite is. --repeats counts the calls of ours."""
     _check(options)
     keep_compiled = jax.config.jax_compilation_cache_dir
-    graphs = made_segments(options.features)
+    features = made_segments(options.features)
     learner = mcp(ContextHead(WAY), features=options.features, epochs=options.epochs, batch=BATCH, learning_rate=LEARNING_RATE)
     case = f"mcp, {options.epochs} epochs"
-    program, compiling = ours(learner, graphs, options.episodes, options)
+    program, compiling = ours(learner, features, options.episodes, options)
     rows = [_row(case, OURS, program, options.episodes, compiling, min(options.repeats, 3))]
     if options.peer == "torch":
-        peer = partial(torch_loop, graphs, options)
+        peer = partial(torch_loop, features, options)
         peer(episodes=1, epochs=min(options.epochs, 30))
         rows.append(_row(case, "torch loop", partial(peer, episodes=1), 1, 0.0, options.peer_episodes))
     for number in map(int, options.closed_episodes.split(",") if options.closed_episodes else ()):
-        program, compiling = ours(proto(features=options.features, way=WAY, pool="mean"), graphs, number, options)
+        program, compiling = ours(proto(features=options.features, way=WAY, pool="mean"), features, number, options)
         rows.append(_row(f"proto, {number} episodes", OURS, program, number, compiling, options.repeats))
     notes = _notes(rows, case)
     if not keep_compiled:
         notes.append("the first call of acx_jax compiles; JAX_COMPILATION_CACHE_DIR=FOLDER keeps compiled programs between runs")
-    counts = graphs.mask.sum(axis=1)
+    counts = np.diff(features.offsets)
     sizes = {"way": WAY, "shot": options.shot, "query": options.query, "nodes": f"{counts.min()} to {counts.max()}, median "
              f"{np.median(counts):.0f}, 90th percentile {np.percentile(counts, 90):.0f}, mean {counts.mean():.1f}"}
     return Outcome("episodes", sizes, rows, notes)
@@ -72,16 +73,15 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--shot={options.shot} and --query={options.query}: a class has {SEGMENTS // WAY} segments in all")
 
 
-def made_segments(features: int) -> Graphs:
+def made_segments(features: int) -> ContextFeatures:
     """Segments of both classes, class-major, that differ a little; their lengths follow a log-normal law cut to DoTA's range."""
     rng = np.random.default_rng(0)
     counts = np.clip(np.exp(rng.normal(np.log(8), 0.45, SEGMENTS)).round().astype(int), LEAST, MOST)
     counts[0] = MOST
-    mask = np.arange(MOST) < counts[:, None]
     classes = class_labels(WAY, SEGMENTS // WAY)
-    centres = rng.standard_normal((SEGMENTS, 1, features)) + 0.3 * classes[:, None, None] * rng.standard_normal(features)
-    nodes = np.maximum(centres + 0.5 * rng.standard_normal((*mask.shape, features)), 0)  # pooled activations are not negative
-    return Graphs((nodes * mask[..., None]).astype(np.float32), mask)
+    centres = rng.standard_normal((SEGMENTS, features)) + 0.3 * classes[:, None] * rng.standard_normal(features)
+    nodes = np.maximum(np.repeat(centres, counts, axis=0) + 0.5 * rng.standard_normal((counts.sum(), features)), 0)  # pooled activations are not negative
+    return ContextFeatures(nodes.astype(np.float32), np.concatenate([[0], np.cumsum(counts)]))
 
 
 def drawn_episodes(number: int, shot: int, query: int) -> tuple[np.ndarray, np.ndarray]:
@@ -92,25 +92,25 @@ def drawn_episodes(number: int, shot: int, query: int) -> tuple[np.ndarray, np.n
     return support.reshape(number, -1).astype(np.int32), asked.reshape(number, -1).astype(np.int32)
 
 
-def ours(learner: Any, graphs: Graphs, number: int, options: argparse.Namespace) -> tuple[Callable[[], jax.Array], float]:
+def ours(learner: Any, features: ContextFeatures, number: int, options: argparse.Namespace) -> tuple[Callable[[], jax.Array], float]:
     """A program that scores `number` episodes (rounded up to the devices), and the seconds that compiling it took."""
     number = devices.round_up(number)
     support, query = drawn_episodes(number, options.shot, options.query)
     together = options.together or (1 if devices.on_cpu() else None)
-    arguments = (devices.replicate(graphs), *devices.split((support, query, jax.random.split(jax.random.key(0), number))))
+    arguments = (devices.replicate(ragged(features)), *devices.split((support, query, jax.random.split(jax.random.key(0), number))))
     start = time.perf_counter()
-    compiled = devices.map_small(score_episodes(learner, way=WAY, together=together), *arguments)
+    compiled = devices.map_small(score_episodes(learner, way=WAY, nodes=int(np.diff(features.offsets).max()), together=together), *arguments)
     return lambda: compiled(*arguments), time.perf_counter() - start
 
 
-def torch_loop(graphs: Graphs, options: argparse.Namespace, *, episodes: int, epochs: int | None = None) -> np.ndarray:
+def torch_loop(features: ContextFeatures, options: argparse.Namespace, *, episodes: int, epochs: int | None = None) -> np.ndarray:
     """The peer: what the published evaluation does, on the GPU where JAX has one."""
     import torch
 
     from acx_jax.benchmark.peers.torch_episodes import score_episode
 
     device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-    alone = [nodes[mask] for nodes, mask in zip(*graphs, strict=True)]
+    alone = np.split(features.vectors, features.offsets[1:-1])
     support, query = drawn_episodes(episodes, options.shot, options.query)
     return np.stack([score_episode(
         [alone[i] for i in known], class_labels(WAY, options.shot), [alone[i] for i in asked], epochs=epochs or options.epochs,
