@@ -22,6 +22,7 @@ from acx_jax.runtime.files import write_json
 from acx_jax.settings import NAMED_WEIGHTS, SCHEMA
 
 STAGE_NAMES = ("all", "check", "prepare", "adapt", "embed", "meta_train", "evaluate", "report")
+JOINED_STAGES = ("adapt", "embed")  # that several processes do together
 MEMORY = "config.json"
 
 
@@ -83,8 +84,9 @@ def _together(text: str, stage: str) -> Together | None:
     match = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
     if text != "auto" and not (match and int(match[1]) < int(match[2])):
         raise UsageError(f"--join={text}: expected i/n@host:port with i from 0 to n - 1, such as --join=0/2@node1:9876, or auto under SLURM and on TPUs")
-    if stage != "adapt":
-        raise UsageError(f"--join={text} is for --stage=adapt alone, which several processes train together; the stage is {stage}")
+    if stage not in JOINED_STAGES:
+        raise UsageError(f"--join={text} is for {' and '.join(f'--stage={name}' for name in JOINED_STAGES)} alone, which several processes do "
+                         f"together; the stage is {stage}")
     return Together(int(match[1]), int(match[2]), match[3]) if match else Together(0, 0, "auto")
 
 
@@ -104,7 +106,7 @@ def _define_flags() -> flags.FlagValues:
     flags.DEFINE_enum("stage", "all", STAGE_NAMES, "bring this stage up to date, and what it needs", flag_values=values)
     flags.DEFINE_string("shard", "", "i/n: read every n-th video from number i on, for --stage=prepare on several machines that share the "
                         "workdir; the same command without it puts the shards together", flag_values=values)
-    flags.DEFINE_string("join", "", "i/n@host:port: train as process i of n that share the workdir, for --stage=adapt; process 0 answers at "
+    flags.DEFINE_string("join", "", "i/n@host:port: work as process i of n that share the workdir, for --stage=adapt and --stage=embed; process 0 answers at "
                         "host:port. auto: as SLURM or the TPU says", flag_values=values)
     flags.DEFINE_bool("help", False, "show this", flag_values=values)
     return values

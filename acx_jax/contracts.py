@@ -149,7 +149,7 @@ def check_features(features: ContextFeatures) -> ContextFeatures:
 
 
 class Together(NamedTuple):
-    """Process `index`, from 0, of `count` that train together; process 0 answers at `coordinator`, host:port. With "auto" SLURM or the TPU says all three."""
+    """Process `index`, from 0, of `count` that work together; process 0 answers at `coordinator`, host:port. With "auto" SLURM or the TPU says all three."""
 
     index: int
     count: int

@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> None:
 
 
 def run_stages(request: Request) -> None:
-    """Brings the asked stage and all that it needs up to date; of processes that adapt together, all but the first only train with it."""
+    """Brings the asked stage and all that it needs up to date; of processes that work together, all but the first only help it."""
     from acx_jax.stages import pipeline, start  # loads jax: only once the flags are right
 
     config = command_line.wanted_config(request)
@@ -44,7 +44,7 @@ def run_stages(request: Request) -> None:
     if process:
         log = RunLog(request.workdir / f"log.process-{process}.txt")
         start.announce(config, request.workdir, log)
-        pipeline.join_adaptation(config=config, workdir=request.workdir, log=log)
+        pipeline.take_part(request.stage, config=config, workdir=request.workdir, log=log)
         return
     with _alone(request):
         command_line.remember(request)  # what was refused is not

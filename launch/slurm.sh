@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Submits a run to SLURM: one machine and its GPUs, or, for --stage=adapt, one process a GPU on several machines. It is asked to stop two minutes before its time is over, saves, and is queued again
+# Submits a run to SLURM: one machine and its GPUs, or, for --stage=adapt and --stage=embed, one process a GPU on several machines. It is asked to stop two minutes before its time is over, saves, and is queued again
 # until it is done: the workdir goes on where it was.
 #
 #   bash launch/slurm.sh [--dry_run] [--sbatch="--partition=gpu --gres=gpu:4 --time=12:00:00"] -- --config=configs/dota.py --workdir=runs/dota
@@ -25,8 +25,8 @@ if [[ $# -eq 0 || ! " $* " =~ " --workdir" ]]; then
   echo "launch/slurm.sh: give the run behind --, with its --workdir: -- --config=configs/dota.py --workdir=runs/dota" >&2
   exit 2
 fi
-if [[ ! "$processes" =~ ^[1-9][0-9]*$ ]] || [[ "$processes" != 1 && ! " $* " =~ " --stage=adapt " ]]; then
-  echo "launch/slurm.sh: --processes=$processes: expected a number of processes, one a GPU, and behind -- --stage=adapt, which they run together" >&2
+if [[ ! "$processes" =~ ^[1-9][0-9]*$ ]] || [[ "$processes" != 1 && ! " $* " =~ \ --stage=(adapt|embed)\  ]]; then
+  echo "launch/slurm.sh: --processes=$processes: expected a number of processes, one a GPU, and behind -- --stage=adapt or --stage=embed, which they run together" >&2
   exit 2
 fi
 shift

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs on a TPU VM that is there already, with all chips of its first host: v2-8, v3-8, v4-8, v5litepod-8 and the like; with --all_hosts, for
-# --stage=adapt, of all hosts of a slice, which must see the workdir under the same path. The checkout lies in ~/acx_jax there, with its
+# --stage=adapt and --stage=embed, of all hosts of a slice, which must see the workdir under the same path. The checkout lies in ~/acx_jax there, with its
 # .venv (README, "GPU", with jax[tpu]).
 #
 #   bash launch/tpu.sh [--dry_run] --name=my-tpu --zone=us-central2-b -- --config=configs/dota.py --workdir=runs/dota
@@ -22,8 +22,8 @@ if [[ -z "$name" || -z "$zone" || $# -lt 2 ]]; then
   echo "launch/tpu.sh: --name=TPU, --zone=ZONE and, behind --, what acx_jax.main gets are needed" >&2
   exit 2
 fi
-if [[ "$worker" == all && ! " $* " =~ " --stage=adapt " ]]; then
-  echo "launch/tpu.sh: --all_hosts: behind -- expected --stage=adapt, which several hosts run together" >&2
+if [[ "$worker" == all && ! " $* " =~ \ --stage=(adapt|embed)\  ]]; then
+  echo "launch/tpu.sh: --all_hosts: behind -- expected --stage=adapt or --stage=embed, which several hosts run together" >&2
   exit 2
 fi
 shift

@@ -85,7 +85,7 @@ def test_override_values_are_kept_whole_and_the_last_one_counts():
     (["--workdir=w", "--stage=adapt", "--join=2/2@node:9876"], "--join=2/2@node:9876: expected i/n@host:port"),
     (["--workdir=w", "--stage=adapt", "--join=0/2"], "--join=0/2: expected i/n@host:port"),
     (["--workdir=w", "--stage=adapt", "--join=0/2@node"], "--join=0/2@node: expected i/n@host:port"),
-    (["--workdir=w", "--join=0/2@node:9876"], "is for --stage=adapt alone.*the stage is all"),
+    (["--workdir=w", "--join=0/2@node:9876"], "is for --stage=adapt and --stage=embed alone.*the stage is all"),
 ])
 def test_wrong_flags(arguments, said):
     with pytest.raises(UsageError, match=f"(?s){said}"):

@@ -45,9 +45,10 @@ def test_what_is_printed_is_what_is_run(recorder, script, options, begins):
     ("slurm.sh", ("--processes=8", "--sbatch=--nodes=2 --gres=gpu:4"), {"--ntasks=8", "--nodes=2"}),
     ("tpu.sh", ("--all_hosts", "--name=mine", "--zone=z-1"), {"--worker=all"}),
 ])
-def test_processes_that_adapt_together_join(script, options, among):
-    words = shlex.split(launched(script, "--dry_run", *options, *RUN, "--stage=adapt").stdout)
-    assert among <= set(words) and {"--stage=adapt", "--join=auto"} <= {word.rstrip(";") for word in shlex.split(words[-1])}
+def test_processes_that_work_together_join(script, options, among):
+    words = shlex.split(launched(script, "--dry_run", *options, *RUN, "--stage=embed").stdout)
+    assert among <= set(words) and {"--stage=embed", "--join=auto"} <= {word.rstrip(";") for word in shlex.split(words[-1])}
+    assert "--join=auto" in launched(script, "--dry_run", *options, *RUN, "--stage=adapt").stdout
     alone = launched(script, "--dry_run", *options[1:], *RUN, "--stage=adapt").stdout
     assert "--join" not in alone
     refused = launched(script, "--dry_run", *options, *RUN)  # all stages

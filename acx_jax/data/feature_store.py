@@ -43,8 +43,12 @@ class FeatureWriter:
         self.done += len(vectors)
         self._appends += 1
         if self._appends % FLUSH_EVERY == 0 or self.done == len(self._vectors):
-            self._vectors.flush()
-            write_json(self._folder / PROGRESS, {"done": self.done})
+            self.save()
+
+    def save(self) -> None:
+        """Notes the progress, so that a writer after this one goes on here."""
+        self._vectors.flush()
+        write_json(self._folder / PROGRESS, {"done": self.done})
 
     def _resume(self, provenance: dict[str, Any], offsets: np.ndarray, shape: tuple[int, int]) -> int:
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from acx_jax.errors import WorkError
 
 AXIS = "devices"  # the mapped axis's name, for collectives inside a mapped function
 MOST_CPU_DEVICES = 4
@@ -26,12 +29,12 @@ def everywhere() -> int:
 
 
 def process() -> tuple[int, int]:
-    """(which this process is, from 0; how many train together)."""
+    """(which this process is, from 0; how many work together)."""
     return jax.process_index(), jax.process_count()
 
 
 def join_processes(index: int, count: int, coordinator: str) -> None:
-    """Makes this process number `index` of `count` that train together; before JAX's first use. Waits for process 0 at `coordinator`, host:port.
+    """Makes this process number `index` of `count` that work together; before JAX's first use. Waits for process 0 at `coordinator`, host:port.
 
     Where `coordinator` is "auto", SLURM or the TPU says all of it.
     """
@@ -48,6 +51,28 @@ def from_first_process(tree: Any) -> Any:
     from jax.experimental import multihost_utils
 
     return jax.tree.map(jnp.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+def from_all_processes(part: np.ndarray) -> np.ndarray:
+    """[n, ...] of each process -> [processes x n, ...], one after the other, in every process."""
+    if jax.process_count() == 1:
+        return part
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(part, tiled=True))
+
+
+@contextmanager
+def others_may_go(stage: str) -> Iterator[None]:
+    """Raises WorkError, which names the stage, where a process that works with this one is gone."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        reason = str(error).strip().splitlines()[0][:200]
+        raise WorkError(f"{stage}: another of the processes that work together is gone, or cannot be reached ({reason}): start all of them "
+                        "again, and they go on from what is saved") from error
 
 
 def describe() -> str:
@@ -84,7 +109,7 @@ def map_over_devices(function: Callable[..., Any], *, in_axes: Any = 0, donate: 
     """`function` compiled once and run on every device over the leading axis of its arguments.
 
     in_axes as in vmap: 0 for arguments with a leading axis of `count()`, None for those every device gets whole. Inside,
-    collectives use the axis name AXIS. Where processes train together all of them must call it, unless it is for this one's `own` devices.
+    collectives use the axis name AXIS. Where processes work together all of them must call it, unless it is for this one's `own` devices.
     """
     mapped = jax.pmap(function, axis_name=AXIS, in_axes=in_axes, donate_argnums=donate, devices=jax.local_devices() if own else None)
     return _one_at_a_time(mapped) if on_cpu() and everywhere() > 1 else mapped
@@ -141,9 +166,10 @@ def first(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree)
 
 
-def round_up(number: int) -> int:
-    """The smallest multiple of the devices that is at least `number`."""
-    return -(-number // count()) * count()
+def round_up(number: int, *, together: bool = False) -> int:
+    """The smallest multiple of the devices of this process, or of all that work `together`, that is at least `number`."""
+    devices = everywhere() if together else count()
+    return -(-number // devices) * devices
 
 
 def _share(batch: int) -> int:

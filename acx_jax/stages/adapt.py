@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -121,7 +121,7 @@ def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.
     config, done = job.config, int(state.step)
     key, names = randomness.stream(config.seed, "adapt"), video_names(clips, config.data.clip_frames)
     state, feed = devices.replicate(state), _feed(job, clips, start_step=done)
-    with deferred(devices.process()[1]) as asked_to_stop, _others_may_go():
+    with deferred(devices.process()[1]) as asked_to_stop, devices.others_may_go("adapt"):
         for number, batch in enumerate(watched(feed), done + 1):
             state, metrics = step(state, devices.split(Clips(*map(np.asarray, batch))), key)
             stop = after(number, state, metrics, [names[i] for i in np.unique(batch.video)], asked_to_stop)
@@ -129,19 +129,6 @@ def _run_steps(job: Job, clips: list[StoredSegment], step: Any, state: training.
                 job.log.info(f"adapt: asked to stop, step {number} is saved")
                 raise stop
     return devices.first(state)
-
-
-@contextmanager
-def _others_may_go() -> Iterator[None]:
-    """Raises WorkError where a process that trains with this one is gone."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if devices.process()[1] == 1:
-            raise
-        reason = str(error).strip().splitlines()[0][:200]
-        raise WorkError(f"adapt: another of the processes that train together is gone, or cannot be reached ({reason}): start all of them "
-                        "again, and they go on from the newest checkpoint") from error
 
 
 def _feed(job: Job, clips: list[StoredSegment], *, start_step: int) -> Iterator[Clips]:

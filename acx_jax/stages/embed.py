@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from acx_jax.data import prepared
 from acx_jax.data.builders import features
 from acx_jax.data.builders.feature_arrays import read_place
 from acx_jax.data.feature_store import FeatureWriter
+from acx_jax.data.feeds import Process
 from acx_jax.data.window_feed import windows_feed
 from acx_jax.data.windows import window_count
 from acx_jax.errors import WorkError
@@ -24,6 +27,7 @@ from acx_jax.models.encoders import ENCODERS, folded, normalise
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.files import write_json
+from acx_jax.runtime.stopping import deferred
 from acx_jax.stages import adapt
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
 from acx_jax.stages.job import Job
@@ -39,19 +43,43 @@ def settings(config: ConfigDict) -> dict[str, Any]:
 
 def run(job: Job) -> None:
     """Writes one folder of features a set of weights: `pretrained` and, where there was an adaptation, `adapted`."""
-    stored, _ = prepared.load(job.workdir / "prepare")
-    segments = [s for s in stored if s.segment.split == "evaluate"]
-    data = job.config.data
+    segments, data = _segments(job), job.config.data
     if data.builder == "features":
         _import_given(job, segments)
         return
     counts = [window_count(s.frames, length=data.clip_frames, stride=data.clip_stride) for s in segments]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     encode = _encoder(job.config)
-    for name, variables in _weights(job).items():
-        _embed(job, name, variables, encode, segments, offsets)
+    with _stops(job.config) as stops:
+        for name, variables in _weights(job).items():
+            _embed(job, name, variables, encode, segments, offsets, stops)
     write_json(job.out / "summary.json", {"encoder": job.config.encoder.arch, "weights": job.config.encoder.weights,
                                           "segments": len(segments), "windows": int(offsets[-1])})
+
+
+def take_part(job: Job) -> None:
+    """The part of a process that joined another, which does `run`: its share of every batch, of each set of weights. It writes nothing but its log."""
+    if job.config.data.builder == "features":
+        return
+    segments, encode = _segments(job), _encoder(job.config)
+    with _stops(job.config) as stops:
+        for name, variables in _weights(job).items():
+            done = int(devices.from_first_process(np.int32(0)))
+            for _ in _vectors(job, segments, variables, encode, done):
+                if (stop := next(stops)) is not None:
+                    raise stop
+            job.log.info(f"embed {name}: took part")
+
+
+def _segments(job: Job) -> list[StoredSegment]:
+    return [s for s in prepared.load(job.workdir / "prepare")[0] if s.segment.split == "evaluate"]
+
+
+@contextmanager
+def _stops(config: ConfigDict) -> Iterator[Iterator[KeyboardInterrupt | None]]:
+    """What to raise behind each batch, None mostly; the same in all processes, whose steps go on behind those of the adaptation."""
+    with deferred(devices.process()[1]) as asked_to_stop, devices.others_may_go("embed"):
+        yield map(asked_to_stop, count(config.adapt.steps + 1))
 
 
 def _import_given(job: Job, segments: list[StoredSegment]) -> None:
@@ -85,22 +113,39 @@ def _encoder(config: ConfigDict) -> Callable[[Any, np.ndarray], jax.Array]:
     def forward(variables: Any, clips: jax.Array) -> jax.Array:
         return encoder.apply(variables, normalise(spec, clips), train=False)
 
-    return devices.map_over_devices(forward, in_axes=(None, 0))
+    return devices.map_over_devices(forward, in_axes=(None, 0), own=True)
 
 
-def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list[StoredSegment], offsets: np.ndarray) -> None:
-    config, batch = job.config, devices.round_up(job.config.embed.batch)
-    provenance = _provenance(config, variables, batch)
-    variables = folded(ENCODERS[config.encoder.arch], variables)
-    writer = FeatureWriter(job.out / name, offsets=offsets, dimension=ENCODERS[config.encoder.arch].feature_dim, provenance=provenance)
-    feed = windows_feed(job.workdir / "prepare", segments, "evaluate", crop=config.encoder.crop, batch=batch,
-                        length=config.data.clip_frames, stride=config.data.clip_stride, start_batch=-(-writer.done // batch))
-    with job.log.progress(f"embed {name}", int(offsets[-1]), unit="windows", start=writer.done) as advance:
-        for frames, count in feed:
-            vectors = devices.join(encode(variables, devices.split(frames)))
-            writer.append(np.asarray(vectors)[:count])
-            advance(count)
-    job.log.info(f"embed {name}: {offsets[-1]} windows of {len(segments)} segments")
+def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list[StoredSegment], offsets: np.ndarray,
+           stops: Iterator[KeyboardInterrupt | None]) -> None:
+    total, batch = int(offsets[-1]), _batch(job.config)
+    writer = FeatureWriter(job.out / name, offsets=offsets, dimension=ENCODERS[job.config.encoder.arch].feature_dim,
+                           provenance=_provenance(job.config, variables, batch))
+    done = int(devices.from_first_process(np.int32(writer.done)))
+    with job.log.progress(f"embed {name}", total, unit="windows", start=done) as advance:
+        for vectors in _vectors(job, segments, variables, encode, done):
+            vectors = vectors[:total - writer.done]  # the last batch is filled up
+            writer.append(vectors)
+            advance(len(vectors))
+            if (stop := next(stops)) is not None:
+                writer.save()
+                job.log.info(f"embed {name}: asked to stop, {writer.done} windows are saved")
+                raise stop
+    job.log.info(f"embed {name}: {total} windows of {len(segments)} segments")
+
+
+def _vectors(job: Job, segments: list[StoredSegment], variables: Any, encode: Callable, done: int) -> Iterator[np.ndarray]:
+    """Batches of vectors, float32 [batch, P], of all windows behind the first `done`; each process encodes its part and has the whole."""
+    config, batch = job.config, _batch(job.config)
+    variables = folded(ENCODERS[config.encoder.arch], devices.from_first_process(variables))
+    for frames, _ in windows_feed(job.workdir / "prepare", segments, "evaluate", crop=config.encoder.crop, batch=batch,
+                                  length=config.data.clip_frames, stride=config.data.clip_stride, start_batch=-(-done // batch),
+                                  process=Process(*devices.process())):
+        yield devices.from_all_processes(devices.join(encode(variables, devices.split(frames))))
+
+
+def _batch(config: ConfigDict) -> int:
+    return devices.round_up(config.embed.batch, together=True)
 
 
 def _provenance(config: ConfigDict, variables: Any, batch: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Stage(NamedTuple):
     """A stage: the stages it reads, the part of the config and the outside inputs it depends on, and its work.
 
     settings(config) and inputs(config) give JSON values; run(job) fills job.out. damage(folder): what of a finished output is not as it was
-    written, quickly, or "".
+    written, quickly, or "". take_part(job): the part of a process that helps the one that does `run`; None where that does it alone.
     """
 
     needs: tuple[str, ...]
@@ -36,13 +36,14 @@ class Stage(NamedTuple):
     run: Callable[[Job], None]
     inputs: Callable[[ConfigDict], Any] = lambda config: None
     damage: Callable[[Path], str] = lambda folder: ""
+    take_part: Callable[[Job], None] | None = None
 
 
 STAGES: dict[str, Stage] = {
     "check": Stage((), check.settings, check.run, prepare.inputs),
     "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs, prepared.damage),
-    "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs),
-    "embed": Stage(("prepare", "adapt"), embed.settings, embed.run, encoder.inputs),
+    "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs, take_part=adapt.take_part),
+    "embed": Stage(("prepare", "adapt"), embed.settings, embed.run, encoder.inputs, take_part=embed.take_part),
     "meta_train": Stage(("prepare", "embed"), meta_train.settings, meta_train.run),
     "evaluate": Stage(("prepare", "embed", "meta_train"), evaluate.settings, evaluate.run),
     "report": Stage(("prepare", "adapt", "embed", "evaluate"), report.settings, report.run),
@@ -101,19 +102,26 @@ def says_up_to_date(name: str, *, config: ConfigDict, workdir: Path, log: RunLog
     return current
 
 
-def join_adaptation(*, config: ConfigDict, workdir: Path, log: RunLog) -> None:
-    """The part of a process that trains with another one: waits until that has prepared the data, and takes part. It writes nothing but its log."""
+def take_part(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
+    """What a process does that works with another one, which does `bring_up_to_date`: its part of the stages that are shared. It waits for the
+    others, and writes nothing but its log."""
     stages, stamps = stages_of(config), {}
-    for name in ("prepare", "adapt"):
-        stamps[name] = _stamp(stages[name], config, stamps)
-    if _read_stamp(workdir / "prepare") != stamps["prepare"]:
-        log.info("adapt: waits until process 0 has prepared the data")
-    while _read_stamp(workdir / "prepare") != stamps["prepare"]:
+    wanted = _with_needs(goal, stages)
+    for name in [name for name in stages if name in wanted]:
+        stage, stamps[name] = stages[name], _stamp(stages[name], config, stamps)
+        if _read_stamp(workdir / name) == stamps[name]:
+            log.info(f"{name}: up to date")
+            continue
+        if stage.take_part:
+            stage.take_part(Job(config, workdir, workdir / name, log))
+        if name != goal:
+            log.info(f"{name}: waits for process 0")
+            _wait(workdir / name, stamps[name])
+
+
+def _wait(folder: Path, stamp: dict[str, Any]) -> None:
+    while _read_stamp(folder) != stamp:
         time.sleep(WAIT)
-    if _read_stamp(workdir / "adapt") == stamps["adapt"]:
-        log.info("adapt: up to date")
-        return
-    adapt.take_part(Job(config, workdir, workdir / "adapt", log))
 
 
 def _check_goal(goal: str, config: ConfigDict) -> None:

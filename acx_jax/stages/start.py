@@ -19,7 +19,7 @@ from acx_jax.runtime.run_log import RunLog
 
 
 def set_up(config: ConfigDict, together: Together | None = None) -> int:
-    """Sets JAX up for this config, before anything is computed. Gives this process's number among those that train `together`, 0 alone."""
+    """Sets JAX up for this config, before anything is computed. Gives this process's number among those that work `together`, 0 alone."""
     batch = config.source.batch if config.source.steps else config.adapt.batch
     devices.split_cpu(batch // max(together.count, 1) if together else batch)
     keep_compiled_programs()

@@ -1,4 +1,4 @@
-"""What tests of the adaptation share."""
+"""What tests of the adaptation, and of processes that work together, share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import together
 from ml_collections import ConfigDict
 
 from acx_jax.stages import adapt
@@ -25,3 +26,19 @@ def kept_programs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapt, "make_program", program)
         yield
+
+
+@pytest.fixture
+def pairs(environment, tmp_path) -> Iterator:
+    """Starts one of two processes of a run; what it says goes to output-<index>-<port>.txt. What still runs is killed in the end."""
+    started = []
+
+    def process(index: int, port: int, *arguments: str):
+        output = tmp_path / f"output-{index}-{port}.txt"
+        started.append(together.start(environment, output, *arguments, f"--join={index}/2@localhost:{port}"))
+        return started[-1]
+
+    yield process
+    for one in started:
+        one.kill()
+        one.wait()

@@ -3,57 +3,26 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from together import ROOT, free_port, until, with_devices
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
 RUN = ("--config=configs/tiny.py", "--stage=adapt", f"--config.adapt.steps={STEPS}")
 
 
 @pytest.fixture
-def start(environment, tmp_path) -> Iterator:
-    """Starts one process of a run, with one device; what still runs is killed in the end."""
-    started: list[subprocess.Popen] = []
-
-    def process(index: int, port: int, *more: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "acx_jax.main", *RUN, f"--join={index}/2@localhost:{port}", *more]
-        with (tmp_path / f"output-{index}-{port}.txt").open("w") as output:
-            started.append(subprocess.Popen(command, cwd=ROOT, env=with_devices(environment, 1), stdout=output, stderr=subprocess.STDOUT))
-        return started[-1]
-
-    yield process
-    for one in started:
-        one.kill()
-        one.wait()
-
-
-def with_devices(environment: dict[str, str], count: int) -> dict[str, str]:
-    return environment | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count} --xla_backend_optimization_level=0"}
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        return one.getsockname()[1]
+def start(pairs):
+    return lambda index, port, *more: pairs(index, port, *RUN, *more)
 
 
 def losses(workdir: Path) -> list[float]:
     lines = [json.loads(line) for line in (workdir / "adapt" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     return [line["loss"] for line in lines]
-
-
-def until(path: Path, text: str, process: subprocess.Popen) -> None:
-    while not (path.exists() and text in path.read_text()):
-        assert process.poll() is None, path.read_text()
-        time.sleep(0.1)
 
 
 def test_two_processes_are_one_also_when_one_is_asked_to_stop(environment, start, tmp_path):
@@ -84,7 +53,7 @@ def test_a_process_whose_companion_is_killed_says_so(start, tmp_path):
     until(output, "loss", pair[0])
     pair[1].kill()
     assert pair[0].wait(120) == 1
-    assert "another of the processes that train together is gone" in output.read_text() and "Traceback" not in output.read_text()
+    assert "another of the processes that work together is gone" in output.read_text() and "Traceback" not in output.read_text()
 
 
 def test_a_process_that_cannot_join_or_has_other_settings_is_refused(environment, start, tmp_path):
