@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,22 +115,26 @@ class Support(NamedTuple):
 class Episodes(NamedTuple):
     """Few-shot episodes as indices into the evaluation segments, class-major.
 
-    support: int32 [E, way * shot], query: int32 [E, way * query]; columns c * shot .. (c + 1) * shot - 1 are of class c,
-    and likewise for the queries.
+    support: int32 [E, way * shot], columns c * shot .. (c + 1) * shot - 1 are of class c. query: int32 [E, Q], first the queries of class 0,
+    then those of class 1. queries: how many of each class, one number a class, the same in every episode; Q is their sum.
     """
 
     support: np.ndarray
     query: np.ndarray
-    way: int
+    queries: tuple[int, ...]
+
+    @property
+    def way(self) -> int:
+        return len(self.queries)
 
     @property
     def shot(self) -> int:
         return self.support.shape[1] // self.way
 
-    @property
-    def queries(self) -> int:
-        """Queries a class."""
-        return self.query.shape[1] // self.way
+
+def in_words(queries: Sequence[int]) -> str:
+    """Queries by class: "15" of each, or "15+3" of normal and abnormal."""
+    return str(queries[0]) if len(set(queries)) == 1 else "+".join(map(str, queries))
 
 
 def check_features(features: ContextFeatures) -> ContextFeatures:

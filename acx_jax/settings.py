@@ -146,9 +146,11 @@ SCHEMA: dict[str, Setting] = {
     "episodes.way": Setting(2, *_between(2, 100), "classes of an episode, at most: as many as there are, which is 2 (published: 5)"),
     "episodes.shot": Setting(5, *_between(1, 50), "labelled segments a class in an episode"),
     "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
+    "episodes.query_abnormal": Setting(0, *_between(0, 100), "queries of the class abnormal where they are to be fewer (anomalies are rare) or more "
+                                       "than episodes.query, which are those of normal then; 0: as many"),
     "episodes.protocol": Setting("disjoint", *_one_of("disjoint", "published"),
                                  "support and query share no video and no source; published: any segments may meet"),
-    "episodes.file": Setting("", *_ANY, "episodes.npz of another evaluation of the same data, replayed; count, shot, query, protocol then "
+    "episodes.file": Setting("", *_ANY, "episodes.npz of another evaluation of the same data, replayed; count, shot, query, query_abnormal, protocol then "
                              "count for episodes.rows alone"),
     "episodes.rows": Setting((), lambda value: all(value.count(x) == 1 and x in _ROWS for x in value), "some of " + ", ".join(_ROWS),
                              "rows of their own beside that over all segments, for DoTA's table: ego,ego_categories"),

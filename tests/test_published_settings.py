@@ -13,7 +13,7 @@ from acx_jax import config as schema
 from acx_jax.contracts import ABNORMAL, NORMAL, Graphs, Segment, Support
 from acx_jax.data.builders.named import list_data
 from acx_jax.data.decode import resize
-from acx_jax.data.episodes import largest_query, possible_way, sample_episodes
+from acx_jax.data.episodes import largest_queries, possible_way, sample_episodes
 from acx_jax.data.window_feed import centre_crop
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import UsageError
@@ -153,17 +153,17 @@ def test_published_episodes_have_siblings_on_both_sides_and_corrected_ones_none(
     sources, queries = np.array([s.source for s in segments]), {}
     for name, most in (("dota_published", 19), ("dota", 14)):
         protocol = config(name).episodes.protocol
-        queries[name] = largest_query(segments, shot=5, query=30, protocol=protocol)
-        drawn = sample_episodes(segments, count=40, shot=5, query=most, seed=0, protocol=protocol)
+        queries[name] = largest_queries(segments, shot=5, queries=(30, 30), protocol=protocol)
+        drawn = sample_episodes(segments, count=40, shot=5, queries=(most, most), seed=0, protocol=protocol)
         met = [len(np.intersect1d(sources[known], sources[asked])) for known, asked in zip(drawn.support, drawn.query)]
         assert all(met) if name == "dota_published" else not any(met)
         assert all(len(np.unique(np.r_[known, asked])) == 2 * (5 + most) for known, asked in zip(drawn.support, drawn.query))
         assert np.array_equal(np.array([s.label for s in segments])[drawn.query], np.tile(np.repeat([0, 1], most), (40, 1)))
-    assert queries == {"dota_published": 19, "dota": 18}
+    assert queries == {"dota_published": (19, 19), "dota": (18, 18)}
 
 
 @pytest.mark.parametrize("each, said", [(5, "shot=4 would fit"), (1, "label more videos")])
 def test_published_episodes_of_too_few_segments_are_refused_with_what_would_fit(each, said):
     segments = [Segment(f"v{i}", 0, 30, label) for i in range(each) for label in (NORMAL, ABNORMAL)]
     with pytest.raises(UsageError, match=said):
-        largest_query(segments, shot=5, query=15, protocol="published")
+        largest_queries(segments, shot=5, queries=(15, 15), protocol="published")

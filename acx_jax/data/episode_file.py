@@ -15,7 +15,7 @@ from acx_jax.data.episodes import DISJOINT, PUBLISHED, group_segments
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import replacing
 
-FORMAT = 1
+FORMAT = 2  # 1 held the way, and as many queries of each class
 
 
 class Origin(NamedTuple):
@@ -35,7 +35,17 @@ def data_hash(stored: Sequence[StoredSegment]) -> str:
 def save_episodes(path: Path, episodes: Episodes, origin: Origin) -> None:
     """Writes an .npz of plain arrays, whole."""
     with replacing(path) as file:
-        np.savez(file, format=FORMAT, support=episodes.support, query=episodes.query, way=episodes.way, **origin._asdict())
+        np.savez(file, format=FORMAT, **episodes._asdict(), **origin._asdict())
+
+
+def read_episodes(path: Path) -> tuple[Episodes, Origin]:
+    """The episodes of a file of this format or the one before, whatever they are; raises what a file that holds none raises."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        if int(arrays["format"]) not in (1, FORMAT):
+            raise ValueError(f"its format is {int(arrays['format'])}, expected {FORMAT} or 1")
+        support, query, way = arrays["support"], arrays["query"], int(arrays["way"]) if int(arrays["format"]) == 1 else 0
+        queries = (query.shape[-1] // way,) * way if way else tuple(int(number) for number in arrays["queries"])
+        return Episodes(support, query, queries), Origin(str(arrays["data"]), int(arrays["seed"]), str(arrays["protocol"]))
 
 
 def load_episodes(path: Path, *, data: str, segments: Sequence[Segment]) -> tuple[Episodes, Origin]:
@@ -67,11 +77,7 @@ def digest_of(path: Path) -> str:
 
 def _read(path: Path) -> tuple[Episodes, Origin]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if int(arrays["format"]) != FORMAT:
-                raise ValueError(f"its format is {int(arrays['format'])}, expected {FORMAT}")
-            episodes = Episodes(arrays["support"], arrays["query"], int(arrays["way"]))
-            return episodes, Origin(str(arrays["data"]), int(arrays["seed"]), str(arrays["protocol"]))
+        return read_episodes(path)
     except FileNotFoundError:
         raise UsageError(f"config.episodes.file {path} does not exist: name an episodes.npz that an evaluation left") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
@@ -83,10 +89,10 @@ def _read(path: Path) -> tuple[Episodes, Origin]:
 def _faults(episodes: Episodes, protocol: str, labels: np.ndarray) -> list[tuple[str, bool]]:
     """What may be wrong with episodes, in the order it has to be asked, and whether it is."""
     sides = (episodes.support, episodes.query)
-    shaped = all(side.ndim == 2 and side.dtype.kind == "i" and side.size and side.shape[1] % 2 == 0 for side in sides) \
-        and episodes.way == 2 and len(sides[0]) == len(sides[1])
+    shaped = all(side.ndim == 2 and side.dtype.kind == "i" and side.size for side in sides) and len(sides[0]) == len(sides[1]) \
+        and episodes.way == 2 and sides[0].shape[1] % 2 == 0 and min(episodes.queries) > 0 and sides[1].shape[1] == sum(episodes.queries)
     inside = shaped and all((side >= 0).all() and (side < len(labels)).all() for side in sides)
-    classes = inside and all((labels[side] == np.repeat([0, 1], side.shape[1] // 2)).all() for side in sides)
+    classes = inside and all((labels[side] == np.repeat([0, 1], numbers)).all() for side, numbers in zip(sides, (episodes.shot, episodes.queries)))
     both = np.concatenate(sides, axis=1) if shaped else np.zeros((0, 0))
     return [("its arrays are not those of 2-way episodes", not shaped), ("it names segments that are not there", not inside),
             ("its columns are not of the classes they should be", not classes),

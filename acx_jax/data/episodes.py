@@ -38,18 +38,19 @@ class Groups(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What disjoint episodes are drawn from. labels: int [S]; shot, query: segments a class; ways: `count_ways`, where they are needed."""
+    """What disjoint episodes are drawn from. labels: int [S]; shot: segments a class; queries: of each class; ways: `count_ways`, where they
+    are needed."""
 
     groups: Groups
     labels: np.ndarray
     shot: int
-    query: int
+    queries: tuple[int, int]
     ways: Callable[[], list[np.ndarray]]
 
-    def first_of_each(self, rank: np.ndarray, number: int) -> np.ndarray:
-        """The `number` segments of each class of lowest rank (float [E, S]) in order, class-major, int [E, WAY * number]."""
+    def first_of_each(self, rank: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+        """The `numbers` of segments of each class of lowest rank (float [E, S]) in order, class-major, int [E, their sum]."""
         members = [np.flatnonzero(self.labels == c) for c in range(WAY)]
-        return np.concatenate([own[_lowest(rank[:, own], number)] for own in members], axis=1)
+        return np.concatenate([own[_lowest(rank[:, own], number)] for own, number in zip(members, numbers)], axis=1)
 
     def free(self, support: np.ndarray) -> np.ndarray:
         """Which segments share no group with the support [E, WAY * shot]: bool [E, S]."""
@@ -60,7 +61,7 @@ class Table(NamedTuple):
     def leaves_queries(self, support: np.ndarray) -> np.ndarray:
         """Which support sets leave enough of each class: bool [E]."""
         free = self.free(support)
-        return np.all([free[:, self.labels == c].sum(axis=1) >= self.query for c in range(WAY)], axis=0)
+        return np.all([free[:, self.labels == c].sum(axis=1) >= self.queries[c] for c in range(WAY)], axis=0)
 
 
 def group_segments(segments: Sequence[Segment]) -> Groups:
@@ -80,18 +81,18 @@ def _ties(segment: Segment) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("video", segment.video), ("source", segment.source or segment.video)
 
 
-def largest_query(segments: Sequence[Segment], *, shot: int, query: int, protocol: str = DISJOINT) -> int:
-    """The largest Q up to `query` for which a support set exists that leaves Q queries of each class.
+def largest_queries(segments: Sequence[Segment], *, shot: int, queries: tuple[int, int], protocol: str = DISJOINT) -> tuple[int, int]:
+    """The queries (normal, abnormal) that some support set leaves of those asked for, as `support_ways.possible_queries` reduces them.
 
-    Raises UsageError that says how many segments there are and which shot would fit, when not even one is left.
+    Raises UsageError that says how many segments there are and which shot would fit, when not even one of each is left.
     """
-    found = feasible_query(segments, shot=shot, query=query, protocol=protocol)
-    if found:
+    found = feasible_queries(segments, shot=shot, queries=queries, protocol=protocol)
+    if found[0]:
         return found
     if protocol == PUBLISHED:
         raise UsageError(_too_few_of_each(segments, shot=shot))
     sizes = group_segments(segments).sizes
-    fits = [k for k in range(1, shot) if support_ways.feasible_query(sizes, shot=k, query=1)]
+    fits = [k for k in range(1, shot) if support_ways.abnormal_left(sizes, shot=k, normal=1)[1] > 0]
     have = " and ".join(f"{n} {name} segments in {int((sizes[:, c] > 0).sum())} independent videos or sources"
                         for c, (n, name) in enumerate(zip(sizes.sum(0), LABELS)))
     hint = f"--config.episodes.shot={max(fits)} would fit" if fits else "label more videos: not even 1 shot fits"
@@ -99,28 +100,31 @@ def largest_query(segments: Sequence[Segment], *, shot: int, query: int, protoco
                      f"query must not share a video or source; {hint}")
 
 
-def sample_episodes(segments: Sequence[Segment], *, count: int, shot: int, query: int, seed: int,
+def sample_episodes(segments: Sequence[Segment], *, count: int, shot: int, queries: tuple[int, int], seed: int,
                     protocol: str = DISJOINT) -> Episodes:
-    """Draws `count` 2-way episodes: support sets uniformly among those that leave `query` of each class, then queries.
+    """Draws `count` 2-way episodes: support sets uniformly among those that leave `queries` (normal, abnormal), then queries.
 
-    `query` must be feasible (`largest_query`). Episode i depends on (seed, i) alone.
+    `queries` must be feasible (`largest_queries`). Episode i depends on (seed, i) alone.
     """
     if protocol == PUBLISHED:
-        return _permuted(segments, count=count, shot=shot, query=query, seed=seed)
+        return _permuted(segments, count=count, shot=shot, queries=queries, seed=seed)
     groups = group_segments(segments)
-    ways = cache(lambda: support_ways.count_ways(groups.sizes, shot=shot, query=query))
-    table = Table(groups, np.array([s.label for s in segments]), shot, query, ways)
+    ways = cache(lambda: support_ways.count_ways(groups.sizes, shot=shot, queries=queries))
+    table = Table(groups, np.array([s.label for s in segments]), shot, queries, ways)
     together = max(1, AT_ONCE // (len(segments) + (shot + 1) ** WAY))
     drawn = [_disjoint(table, [numpy_stream(seed, "episode", i) for i in range(first, min(first + together, count))])
              for first in range(0, count, together)]
-    return Episodes(*(np.concatenate(side).astype(np.int32) for side in zip(*drawn)), WAY)
+    return Episodes(*(np.concatenate(side).astype(np.int32) for side in zip(*drawn)), queries)
 
 
-def feasible_query(segments: Sequence[Segment], *, shot: int, query: int, protocol: str = DISJOINT) -> int:
-    """As `largest_query`; 0 where not even one query is left."""
+def feasible_queries(segments: Sequence[Segment], *, shot: int, queries: tuple[int, int], protocol: str = DISJOINT) -> tuple[int, int]:
+    """As `largest_queries`; (0, 0) where not even one query of each class is left."""
     if protocol == PUBLISHED:
-        return max(0, min(query, min(sum(s.label == c for s in segments) for c in range(WAY)) - shot))
-    return support_ways.feasible_query(group_segments(segments).sizes, shot=shot, query=query)
+        normal, abnormal = (sum(s.label == c for s in segments) - shot for c in range(WAY))
+        left = np.where(np.arange(queries[0] + 1) <= normal, abnormal, support_ways.NEVER)
+    else:
+        left = support_ways.abnormal_left(group_segments(segments).sizes, shot=shot, normal=queries[0])
+    return support_ways.possible_queries(left, queries)
 
 
 def _too_few_of_each(segments: Sequence[Segment], *, shot: int) -> str:
@@ -131,12 +135,17 @@ def _too_few_of_each(segments: Sequence[Segment], *, shot: int) -> str:
             + " and ".join(f"{n} {name} segments" for n, name in zip(have, LABELS)) + f"; {hint}")
 
 
-def _permuted(segments: Sequence[Segment], *, count: int, shot: int, query: int, seed: int) -> Episodes:
-    """In each episode a random order of the segments of each class: the first `shot` support, the next `query` query."""
+def _permuted(segments: Sequence[Segment], *, count: int, shot: int, queries: tuple[int, int], seed: int) -> Episodes:
+    """In each episode a random order of the segments of each class: the first `shot` are its support, the next ones its queries."""
     members = [np.flatnonzero([s.label == c for s in segments]) for c in range(WAY)]
-    drawn = np.array([[rng.permutation(own)[: shot + query] for own in members]
-                      for rng in (numpy_stream(seed, "episode", i) for i in range(count))], np.int32)
-    return Episodes(drawn[:, :, :shot].reshape(count, -1), drawn[:, :, shot:].reshape(count, -1), WAY)
+
+    def sides(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        orders = [rng.permutation(own) for own in members]
+        return (np.concatenate([own[:shot] for own in orders]),
+                np.concatenate([own[shot:shot + number] for own, number in zip(orders, queries)]))
+
+    drawn = [sides(numpy_stream(seed, "episode", i)) for i in range(count)]
+    return Episodes(*(np.array(side, np.int32) for side in zip(*drawn)), queries)
 
 
 def _disjoint(table: Table, rngs: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:
@@ -149,13 +158,13 @@ def _disjoint(table: Table, rngs: list[np.random.Generator]) -> tuple[np.ndarray
     pending = np.arange(len(rngs))
     for _ in range(TRIES):
         rank[pending] = [rngs[i].random(rank.shape[1]) for i in pending]
-        support[pending] = table.first_of_each(rank[pending], table.shot)
+        support[pending] = table.first_of_each(rank[pending], (table.shot,) * WAY)
         pending = pending[~table.leaves_queries(support[pending])]
         if not pending.size:
             break
     if pending.size:
         rank[pending], support[pending] = _by_counting(table, [rngs[i] for i in pending])
-    return support, table.first_of_each(np.where(table.free(support), rank, np.inf), table.query)
+    return support, table.first_of_each(np.where(table.free(support), rank, np.inf), table.queries)
 
 
 def _by_counting(table: Table, rngs: list[np.random.Generator]) -> tuple[np.ndarray, np.ndarray]:

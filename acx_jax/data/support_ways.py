@@ -9,19 +9,34 @@ import numpy as np
 NEVER = -(10**9)  # as a number of segments left: in no way
 
 
-def feasible_query(sizes: np.ndarray, *, shot: int, query: int) -> int:
-    """The largest Q up to `query` for which groups of `sizes` (int [G, 2], segments of both classes) give `shot` of each class and
-    the other groups hold Q of each; 0 where there is none.
+def abnormal_left(sizes: np.ndarray, *, shot: int, normal: int) -> np.ndarray:
+    """int [normal + 1]: the most abnormal segments that support sets of `shot` a class leave beside r normal ones, by r; below 0 where there
+    is no such support set. sizes: int [G, 2], the segments of both classes in each group.
 
-    most[i, j, r]: the most abnormal segments left beside r normal ones where i normal and j abnormal ones were given, each counted up to
-    its last index. A group that gives leaves none, so it gives all it has: what is then too much is not taken.
+    most[i, j, r]: the same where i normal and j abnormal ones were given, each counted up to its last index. A group that gives leaves
+    none, so it gives all it has: what is then too much is not taken.
     """
-    most = np.full((shot + 1, shot + 1, query + 1), NEVER)
+    most = np.full((shot + 1, shot + 1, normal + 1), NEVER)
     most[0, 0, 0] = 0
-    for normal, abnormal in sizes:
-        gives = _raised(_raised(most, normal, axis=0), abnormal, axis=1)
-        most = np.maximum(gives, _raised(most, normal, axis=2) + abnormal)
-    return max(0, int(np.minimum(np.arange(query + 1), most[shot, shot]).max()))
+    for own, abnormal in sizes:
+        gives = _raised(_raised(most, own, axis=0), abnormal, axis=1)
+        most = np.maximum(gives, _raised(most, own, axis=2) + abnormal)
+    return np.maximum.accumulate(most[shot, shot, ::-1])[::-1]
+
+
+def possible_queries(left: np.ndarray, queries: tuple[int, int]) -> tuple[int, int]:
+    """The queries (normal, abnormal) that can be had of those asked for; (0, 0) where it is not one of each. left: as of `abnormal_left`.
+
+    Asked for as many of both, they stay as many. Otherwise it is the pair with most queries in all, and of those the one with most abnormal
+    ones, which are rare.
+    """
+    normal, abnormal = np.arange(len(left)), np.minimum(left, queries[1])
+    if queries[0] == queries[1]:
+        each = max(0, int(np.minimum(normal, abnormal).max()))
+        return each, each
+    total = np.where(np.minimum(normal, abnormal) > 0, normal + abnormal, 0)
+    most = int(total.argmax())  # the first, of fewest normal ones
+    return (most, int(abnormal[most])) if total[most] else (0, 0)
 
 
 def _raised(table: np.ndarray, by: int, *, axis: int) -> np.ndarray:
@@ -34,13 +49,13 @@ def _raised(table: np.ndarray, by: int, *, axis: int) -> np.ndarray:
     return np.moveaxis(moved, 0, axis)
 
 
-def count_ways(sizes: np.ndarray, *, shot: int, query: int) -> list[np.ndarray]:
+def count_ways(sizes: np.ndarray, *, shot: int, queries: tuple[int, int]) -> list[np.ndarray]:
     """ways[g][i, j, r, s]: in how many ways groups g, g+1, ... give i normal and j abnormal support segments and those that give none
-    leave at least r normal and s abnormal ones.
+    leave at least r normal and s abnormal ones, up to the numbers of `queries`.
 
     Scaled by a constant a group, which no draw depends on, so that large counts stay finite.
     """
-    ways = [np.zeros((shot + 1, shot + 1, query + 1, query + 1))]
+    ways = [np.zeros((shot + 1, shot + 1, queries[0] + 1, queries[1] + 1))]
     ways[0][0, 0, 0, 0] = 1.0
     for size in sizes[::-1]:
         total = sum(_with_group(ways[-1], size, give) for give in _options(size, shot).tolist())
@@ -53,9 +68,9 @@ def draw_gives(sizes: np.ndarray, ways: list[np.ndarray], uniform: np.ndarray) -
 
     ways: of `count_ways`; uniform: float [E, G] in [0, 1), what each choice follows.
     """
-    shot, query = ways[0].shape[1] - 1, ways[0].shape[3] - 1
+    shot, *queries = (last - 1 for last in ways[0].shape[1:])
     rows, needed = np.arange(len(uniform)), np.full((len(uniform), 2), shot)
-    short, gives = np.full((len(uniform), 2), query), np.zeros((*uniform.shape, 2), int)
+    short, gives = np.tile(queries, (len(uniform), 1)), np.zeros((*uniform.shape, 2), int)
     for g, size in enumerate(sizes):
         options = _options(size, shot)
         left = needed[:, None] - options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ from acx_jax.fewshot.ragged import Ragged, gather
 CPU_CHUNK, CPU_CHUNK_OF_VECTORS, HEAD_BYTES = 10, 100, 64 * 2**20
 
 
-def class_labels(way: int, each: int) -> np.ndarray:
-    """int32 [way * each]: the labels of class-major episode columns."""
+def class_labels(way: int, each: int | Sequence[int]) -> np.ndarray:
+    """int32 [way * each]: the labels of class-major episode columns; each: columns of every class, or of one after the other."""
     return np.repeat(np.arange(way, dtype=np.int32), each)
 
 

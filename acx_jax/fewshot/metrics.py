@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import stats
 from scipy.special import expit
@@ -11,7 +13,8 @@ BINS = 10  # of the calibration error
 
 
 def episode_metrics(margin: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Per-episode values, float64 [E] each; f1 and mcc (Matthews' correlation) are of the class abnormal, 0 where undefined.
+    """Per-episode values, float64 [E] each; balanced_accuracy is the mean of both recalls, which does not depend on how many queries
+    each class has; f1 and mcc (Matthews' correlation) are of the class abnormal, 0 where undefined.
 
     margin: float [E, Q], how far the logit of abnormal lies above that of normal. Rankings and fitted thresholds are of it: in
     float32, the probability of every margin above 17 is 1. labels: int [Q], 0 normal and 1 abnormal, both present, the
@@ -22,6 +25,7 @@ def episode_metrics(margin: np.ndarray, labels: np.ndarray) -> dict[str, np.ndar
     right = called == abnormal
     return {
         "accuracy": right.mean(axis=1),
+        "balanced_accuracy": (right[:, ~abnormal].mean(axis=1) + right[:, abnormal].mean(axis=1)) / 2,
         "auroc": auroc(margin, abnormal),
         "average_precision": average_precision(margin, abnormal),
         "recall_normal": right[:, ~abnormal].mean(axis=1),
@@ -30,6 +34,22 @@ def episode_metrics(margin: np.ndarray, labels: np.ndarray) -> dict[str, np.ndar
         "ece": calibration_error(probability, abnormal),
         "accuracy_calibrated": calibrated_accuracy(margin, abnormal),
     }
+
+
+def chance_accuracy(queries: Sequence[int]) -> float:
+    """The accuracy of calling every query the class that has most of them; queries: how many there are of each class."""
+    return max(queries) / sum(queries)
+
+
+def chance_precision(queries: Sequence[int]) -> float:
+    """Mean average precision of a random order of an episode's queries (how many of each class, normal first); above the share of abnormal
+    ones where they are few.
+
+    With n abnormal of N queries it is (H + (n - 1) / (N - 1) (N - H)) / N, where H is the N-th harmonic number.
+    """
+    abnormal, total = sum(queries[1:]), sum(queries)
+    harmonic = sum(1 / k for k in range(1, total + 1))
+    return (harmonic + (abnormal - 1) / (total - 1) * (total - harmonic)) / total
 
 
 def auroc(score: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
@@ -68,14 +88,16 @@ def calibration_error(probability: np.ndarray, abnormal: np.ndarray) -> np.ndarr
 def calibrated_accuracy(margin: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
     """Accuracy [E] at a threshold that is fitted instead of `THRESHOLD`: each half of the queries (every other one of each class) is
     judged by the threshold that is best on the other half, never on itself. What it gains over the accuracy is lost to calibration, not
-    to ranking. margin: [E, Q]; abnormal: bool [Q]. Where a half is empty, its threshold is a margin of 0.
+    to ranking. margin: [E, Q]; abnormal: bool [Q]. Where a half lacks a class, as one of two halves does where a class has one query, its
+    threshold is a margin of 0.
     """
     half = np.zeros(len(abnormal), int)
     for own in (abnormal, ~abnormal):
         half[own] = np.arange(own.sum()) % 2
     right = np.zeros(margin.shape, bool)
     for judged, other in ((half == 0, half == 1), (half == 1, half == 0)):
-        threshold = best_threshold(margin[:, other], abnormal[other])
+        fitted = 0 < abnormal[other].sum() < other.sum()
+        threshold = best_threshold(margin[:, other], abnormal[other]) if fitted else np.zeros(len(margin))
         right[:, judged] = (margin[:, judged] > threshold[:, None]) == abnormal[judged]
     return right.mean(axis=1)
 
@@ -83,8 +105,6 @@ def calibrated_accuracy(margin: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
 def best_threshold(margin: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
     """The threshold [E] of highest accuracy on finite margins [E, Q]: half-way between two of the values, or infinite, which calls all queries
     the same; nearest to 0 of several."""
-    if not abnormal.size:
-        return np.zeros(len(margin))
     order = np.argsort(margin, axis=1)
     ends = np.pad(np.take_along_axis(margin, order, axis=1).astype(float), ((0, 0), (1, 1)), constant_values=(-np.inf, np.inf))
     between = (ends[:, 1:] + ends[:, :-1]) / 2

@@ -25,6 +25,7 @@ from acx_jax.errors import WorkError
 from acx_jax.runtime.files import write_json, write_text
 from acx_jax.stages import check_words, prepare
 from acx_jax.stages.job import Job
+from acx_jax.stages.meta_parts import asked_queries
 from acx_jax.stages.videos import list_data, reading, storage
 
 REPORT, SOURCES = "check.json", "sources.csv"
@@ -50,7 +51,9 @@ class Found(NamedTuple):
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config the findings depend on."""
-    return prepare.settings(config) | {"protocol": config.episodes.protocol, "query": config.episodes.query}
+    normal, abnormal = asked_queries(config)
+    unequal = {} if normal == abnormal else {"query_abnormal": abnormal}
+    return prepare.settings(config) | {"protocol": config.episodes.protocol, "query": normal} | unequal
 
 
 def run(job: Job) -> None:
@@ -196,7 +199,7 @@ def _disk(job: Job, split: tuple[Segment, ...], videos: Videos) -> tuple[dict[st
 def _splits(config: ConfigDict, split: tuple[Segment, ...]) -> Found:
     """The leakage audit and the possible episodes."""
     leaked = leaks.audit(split)
-    possible = leaks.possible_episodes(split, shots=SHOTS, most=config.episodes.query, protocol=config.episodes.protocol)
+    possible = leaks.possible_episodes(split, shots=SHOTS, most=asked_queries(config), protocol=config.episodes.protocol)
     report = {"leaks": {"videos": list(leaked.videos), "sources": list(leaked.sources), "siblings": leaked.siblings},
               "episodes": [p._asdict() for p in possible]}
     asked = config.data.split == "published" or config.episodes.protocol == "published"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from acx_jax.contracts import in_words
 from acx_jax.data.builders.size import words
 
 SHOWN = 5  # names of one kind that are shown; all are in check.json
@@ -81,7 +82,7 @@ def _range(ends: Sequence[float]) -> str:
 
 
 def _episodes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """How many queries a class are left beside each number of shots."""
+    """How many queries a class are left beside each number of shots, as in "15", or "15+3" where they were to be fewer of abnormal."""
     if not rows[0]["segments"]:
         yield "episodes: none, no segment to evaluate is labelled abnormal"
         return
@@ -89,5 +90,5 @@ def _episodes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     shots = list(rows[0]["queries"])
     yield f"{'abnormal category':{wide}} segments sources  queries a class at " + ", ".join(f"{shot} shot" for shot in shots)
     for row in rows:
-        queries = ", ".join(str(q) if q else "none" for q in row["queries"].values())
+        queries = ", ".join(in_words(q) if q[0] else "none" for q in row["queries"].values())
         yield f"{row['category']:{wide}} {row['segments']:8} {row['sources']:7}  {queries}"

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import ContextFeatures, Episodes, StoredSegment
+from acx_jax.contracts import ABNORMAL, NORMAL, ContextFeatures, Episodes, StoredSegment, in_words
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
-from acx_jax.data.episodes import WAY, feasible_query, possible_way
+from acx_jax.data.episodes import WAY, feasible_queries, possible_way
 from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import EVALUATE
 from acx_jax.data.subsets import Subset, subsets
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.learner import Learner
-from acx_jax.fewshot.metrics import episode_metrics, half_width_95, paired_difference
+from acx_jax.fewshot.metrics import chance_accuracy, chance_precision, episode_metrics, half_width_95, paired_difference
 from acx_jax.runtime.files import write_array, write_json
 from acx_jax.stages import meta_parts, meta_train
 from acx_jax.stages.embed import SETS
-from acx_jax.stages.evaluate_table import part_name, slug, table
+from acx_jax.stages.evaluate_table import part_name, queries_in_words, slug, table
 from acx_jax.stages.job import Job
 from acx_jax.stages.learners import LENGTH, check_dimension, code_of, make_learner, seen_by
 from acx_jax.stages.meta_train import LEARNT, RANDOM
@@ -42,6 +42,8 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     episodes = config.episodes.to_dict()
     for name in ("chunk", "way", "reported"):  # they change no number
         episodes.pop(name)
+    if episodes["query_abnormal"] in (0, episodes["query"]):  # equal counts are what older runs had
+        episodes.pop("query_abnormal")
     used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict(), "scores": "margins"}
     if config.episodes.file:
         of_parts = episodes if episodes["rows"] else {"rows": ()}  # their episodes are drawn, whatever the others are
@@ -93,14 +95,14 @@ def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
         episodes, origin = load_episodes(Path(asked.file), data=data, segments=segments)
         _refuse_trained_on(asked.file, episodes, usable)
     else:
-        query = meta_parts.feasible_query(job.config, segments, EVALUATE)
-        if query < asked.query:
-            job.log.info(f"evaluate: {query} queries a class instead of {asked.query}: the data leave no more beside {asked.shot} shots")
-        episodes = meta_parts.episodes_of(job.config, segments, EVALUATE, count=asked.count, query=query)
+        wanted, queries = meta_parts.asked_queries(job.config), meta_parts.feasible_queries(job.config, segments, EVALUATE)
+        if queries != wanted:
+            job.log.info(f"evaluate: {queries_in_words(queries)} instead of {in_words(wanted)}: the data leave no more beside {asked.shot} shots")
+        episodes = meta_parts.episodes_of(job.config, segments, EVALUATE, count=asked.count, queries=queries)
         origin = Origin(data, job.config.seed, asked.protocol)
     save_episodes(job.out / EPISODES, episodes, origin)
     others = len(segments) - len(usable)
-    job.log.info(f"evaluate: {len(episodes.support)} episodes, {WAY}-way {episodes.shot}-shot {episodes.queries}-query, {origin.protocol}, from "
+    job.log.info(f"evaluate: {len(episodes.support)} episodes, {WAY}-way {episodes.shot}-shot {in_words(episodes.queries)}-query, {origin.protocol}, from "
                  f"{len(usable)} segments" + (f"; the other {others} are meta-training's or the probe's" if others else "")
                  + (f"; replayed from {asked.file}" if asked.file else ""))
     return episodes
@@ -115,12 +117,13 @@ def _refuse_trained_on(file: str, episodes: Episodes, usable: np.ndarray) -> Non
 def _episodes_of_part(job: Job, part: Subset, stored: Sequence[StoredSegment]) -> Episodes | None:
     """Episodes within one part; None, said aloud, where it allows none."""
     asked, segments = job.config.episodes, [s.segment for s in stored]
-    query = feasible_query([segments[i] for i in part.indices], shot=asked.shot, query=asked.query, protocol=asked.protocol)
-    if not query:
+    queries = feasible_queries([segments[i] for i in part.indices], shot=asked.shot, queries=meta_parts.asked_queries(job.config),
+                               protocol=asked.protocol)
+    if not queries[0]:
         job.log.info(f"evaluate: no row for {part_name(part)}: its {len(part.indices)} segments allow no {asked.shot}-shot episode")
         return None
-    job.log.info(f"evaluate: {part_name(part)}: {asked.count} episodes, {query} queries a class, from {len(part.indices)} segments")
-    episodes = meta_parts.episodes_among(job.config, segments, part.indices, count=asked.count, query=query, seed=job.config.seed)
+    job.log.info(f"evaluate: {part_name(part)}: {asked.count} episodes, {queries_in_words(queries)}, from {len(part.indices)} segments")
+    episodes = meta_parts.episodes_among(job.config, segments, part.indices, count=asked.count, queries=queries, seed=job.config.seed)
     (job.out / "episodes").mkdir(exist_ok=True)
     save_episodes(job.out / "episodes" / f"{slug(part)}.npz", episodes, Origin(data_hash(stored), job.config.seed, asked.protocol))
     return episodes
@@ -156,7 +159,9 @@ def _row(job: Job, part: Subset, features_name: str, learner_name: str, scorer: 
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
     spread = {f"accuracy_{name}": round(float(of(values["accuracy"])), 6) for name, of in SPREAD.items()}
     row = {"learner": learner_name, "features": features_name, "category": part.category, "ego_involved": part.ego_involved, "way": WAY,
-           "shot": episodes.shot, "query": episodes.queries, "episodes": len(episodes.support), **means, **intervals, **spread}
+           "shot": episodes.shot, "query": episodes.queries[NORMAL], "query_abnormal": episodes.queries[ABNORMAL], "episodes": len(episodes.support),
+           "accuracy_chance": round(chance_accuracy(episodes.queries), 6),
+           "average_precision_chance": round(chance_precision(episodes.queries), 6), **means, **intervals, **spread}
     return row, values
 
 

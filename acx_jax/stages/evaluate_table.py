@@ -8,20 +8,32 @@ from typing import Any
 
 import numpy as np
 
+from acx_jax.contracts import ABNORMAL, NORMAL
 from acx_jax.data.subsets import Subset
 
 BEST = "best, chosen on its queries"
 
 
 def table(rows: list[dict[str, Any]], *, reported: str = "mean") -> list[str]:
-    """The results as lines for the terminal; reported="best" shows the accuracy of each learner's best episode, too."""
+    """The results as lines for the terminal; reported="best" shows the accuracy of each learner's best episode, too, and where classes have
+    not as many queries, what calling all of them alike gives, and the balanced accuracy."""
     named, best = [row | {"learner": row["learner"] + _of_part(row)} for row in rows], reported == "best"
+    unequal = any(row["query"] != row["query_abnormal"] for row in rows)
     wide = max([len("learner"), *(len(row["learner"]) for row in named)])
-    head = f"{'learner':{wide}} {'features':10} {'accuracy':>17} {'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}"
+    head = (f"{'learner':{wide}} {'features':10} {'accuracy':>17} " + (f"{'chance':>7} {'balanced':>8} " if unequal else "")
+            + f"{'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}")
     return [head + (f" {BEST:>30}" if best else "")] + [
-        f"{r['learner']:{wide}} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} {r['auroc']:8.3f} "
+        f"{r['learner']:{wide}} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} "
+        + (f"{r['accuracy_chance']:7.3f} {r['balanced_accuracy']:8.3f} " if unequal else "") + f"{r['auroc']:{6 if unequal else 8}.3f} "
         f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}"
         + (f" {r['accuracy_max']:30.3f}" if best else "") for r in named]
+
+
+def queries_in_words(queries: tuple[int, ...]) -> str:
+    """Such as "15 queries a class", or "15 normal and 3 abnormal queries"."""
+    if len(set(queries)) == 1:
+        return f"{queries[0]} queries a class"
+    return f"{queries[NORMAL]} normal and {queries[ABNORMAL]} abnormal queries"
 
 
 def _of_part(row: dict[str, Any]) -> str:

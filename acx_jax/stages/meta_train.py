@@ -15,7 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from acx_jax import randomness
-from acx_jax.contracts import ContextFeatures, Episodes, Segment
+from acx_jax.contracts import ContextFeatures, Episodes, Segment, in_words
 from acx_jax.data import prepared
 from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import TRAIN, VALIDATION
@@ -89,7 +89,7 @@ def _learn(job: Job, name: str, features: ContextFeatures, segments: list[Segmen
     nodes = int(seen.counts[np.concatenate([side.ravel() for drawn in (tasks, held) for side in (drawn.support, drawn.query)])].max())
     graphs, train, validation = devices.replicate(seen), _program(config, learner, nodes), _measure(config, learner, nodes)
     job.log.info(f"meta_train {name}: {config.meta.method} of {config.meta.learner}, {config.meta.steps} steps of {config.meta.batch} "
-                 f"episodes, {config.episodes.shot}-shot {tasks.queries}-query, {config.meta.inner_steps} inner steps")
+                 f"episodes, {config.episodes.shot}-shot {in_words(tasks.queries)}-query, {config.meta.inner_steps} inner steps")
     start = _first_start(config, learner)
     first = Run(meta.initial_state(start, _optimiser(config)), start, jnp.asarray(jnp.inf), jnp.zeros((), jnp.int32))
     with closing(Checkpoints(out / "checkpoints", every=1)) as checkpoints:
@@ -204,5 +204,5 @@ def _labels(support: jax.Array, query: jax.Array) -> tuple[jax.Array, jax.Array]
 
 
 def _episodes(config: ConfigDict, segments: list[Segment], part: str, *, count: int) -> Episodes:
-    query = meta_parts.feasible_query(config, segments, part)
-    return meta_parts.episodes_of(config, segments, part, count=count, query=query)
+    queries = meta_parts.feasible_queries(config, segments, part)
+    return meta_parts.episodes_of(config, segments, part, count=count, queries=queries)

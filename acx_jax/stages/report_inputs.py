@@ -11,12 +11,15 @@ import numpy as np
 
 from acx_jax.contracts import Coverage, Episodes, StoredSegment
 from acx_jax.data import prepared
+from acx_jax.data.episode_file import read_episodes
 from acx_jax.errors import UsageError
+from acx_jax.fewshot.episodes import class_labels
+from acx_jax.fewshot.metrics import chance_accuracy
 
 Row = dict[str, Any]  # one row of evaluate/results.json
 Scored = tuple[str, str]  # (features, learner)
 
-MEASURES = ("accuracy", "accuracy_ci95", "auroc", "average_precision", "recall_normal", "recall_abnormal")
+MEASURES = ("accuracy", "accuracy_ci95", "balanced_accuracy", "balanced_accuracy_ci95", "auroc", "average_precision", "recall_normal", "recall_abnormal")
 
 
 class Findings(NamedTuple):
@@ -41,7 +44,12 @@ class Findings(NamedTuple):
 
     @property
     def chance(self) -> float:
-        return 1 / self.episodes.way
+        return chance_accuracy(self.episodes.queries)
+
+    @property
+    def unequal(self) -> bool:
+        """Whether classes have not as many queries, so that accuracy is mostly of the one that has most."""
+        return len(set(self.episodes.queries)) > 1
 
     @property
     def evaluated(self) -> tuple[StoredSegment, ...]:
@@ -69,7 +77,7 @@ def load(workdir: Path) -> Findings:
 
 def true_classes(episodes: Episodes) -> np.ndarray:
     """int [way * query]: the class of each query column."""
-    return np.repeat(np.arange(episodes.way), episodes.queries)
+    return class_labels(episodes.way, episodes.queries)
 
 
 def _read_results(path: Path) -> list[Row]:
@@ -89,8 +97,8 @@ def _is_whole(row: Row) -> bool:
 
 
 def _read_episodes(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {"episodes": Episodes(arrays["support"], arrays["query"], int(arrays["way"])), "protocol": str(arrays["protocol"])}
+    episodes, origin = read_episodes(path)
+    return {"episodes": episodes, "protocol": origin.protocol}
 
 
 def _read_margins(folder: Path, rows: list[Row]) -> dict[Scored, np.ndarray]:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from acx_jax import __version__
 from acx_jax.contracts import LABELS, SPLITS, StoredSegment
+from acx_jax.fewshot.metrics import chance_precision
 from acx_jax.stages import report_figures as figures
 from acx_jax.stages import report_words as words
 from acx_jax.stages.report_inputs import Findings, true_classes
@@ -55,7 +56,7 @@ def _facts(findings: Findings, config: ConfigDict, workdir: Path) -> dict[str, A
         "best": words.best_row(findings.rows), "against_best": words.against_best(findings),
         "findings": findings, "coverage": findings.coverage, "table": segment_table(findings.segments),
         "shown_skipped": findings.coverage.skipped[:SHOWN_SKIPPED],
-        "chance_precision": words.chance_precision(findings.episodes), "command": words.command(config, workdir, findings.overrides),
+        "chance_precision": chance_precision(findings.episodes.queries), "command": words.command(config, workdir, findings.overrides),
     }
 
 

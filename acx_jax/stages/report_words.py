@@ -8,8 +8,9 @@ from pathlib import Path, PurePath
 
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import NORMAL, Episodes
+from acx_jax.contracts import ABNORMAL, NORMAL, in_words
 from acx_jax.settings import ON_TOP
+from acx_jax.stages.meta_parts import asked_queries
 from acx_jax.stages.report_inputs import Findings, Row
 
 LEARNERS = {
@@ -45,7 +46,7 @@ def verdict(findings: Findings, reported: str = "mean") -> list[str]:
     best = best_row(findings.rows)
     if best is None:
         return ["No learner gave a number to judge by."]
-    found = [_against_chance(best, findings), *_against_length(best, findings), *_against_pretrained(findings)]
+    found = [_against_chance(best, findings), *_balanced(findings), *_against_length(best, findings), *_against_pretrained(findings)]
     return found + ([_of_best_models(findings.rows)] if reported == "best" else [])
 
 
@@ -109,15 +110,6 @@ def against_best(findings: Findings) -> list[Row]:
     return found
 
 
-def chance_precision(episodes: Episodes) -> float:
-    """Mean average precision of a random order of one episode's queries; above 1 / way where they are few.
-
-    With n abnormal of N queries it is (H + (n - 1) / (N - 1) (N - H)) / N, where H is the N-th harmonic number.
-    """
-    total, harmonic = episodes.query.shape[1], sum(1 / k for k in range(1, episodes.query.shape[1] + 1))
-    return (harmonic + (episodes.queries - 1) / (total - 1) * (total - harmonic)) / total
-
-
 def command(config: ConfigDict, workdir: Path, overrides: dict[str, str]) -> str:
     """The shell command that makes this run again from a checkout; of an absolute path only the last name is told."""
     flags = [f"--config.{key}={_without_place(value)}" for key, value in overrides.items()]
@@ -138,13 +130,19 @@ def _protocol(findings: Findings, config: ConfigDict) -> str:
     fewer = ""
     if config.episodes.file:
         fewer = f" (replayed from {PurePath(config.episodes.file).name})"
-    elif episodes.queries < config.episodes.query:
-        fewer = f" ({config.episodes.query} were asked for; the data allow no more)"
+    elif episodes.queries != (asked := asked_queries(config)):
+        fewer = f" ({in_words(asked)} were asked for; the data allow no more)"
     return (
         f"{_count(len(episodes.query), 'episode')}, {episodes.way}-way {episodes.shot}-shot: in each, every learner is fitted "
         f"anew on {_count(episodes.shot, 'labelled segment')} of each class and judged on "
-        f"{_count(episodes.queries, 'other segment')} of each class{fewer}. {_SIDES[findings.protocol]}"
+        f"{_judged_on(episodes.queries)}{fewer}. {_SIDES[findings.protocol]}"
     )
+
+
+def _judged_on(queries: tuple[int, ...]) -> str:
+    if len(set(queries)) == 1:
+        return f"{_count(queries[0], 'other segment')} of each class"
+    return f"{_count(queries[NORMAL], 'other normal segment')} and {queries[ABNORMAL]} abnormal"
 
 
 def _encoder(findings: Findings, config: ConfigDict) -> str:
@@ -196,6 +194,16 @@ def _against_chance(best: Row, findings: Findings) -> str:
     else:
         said = f"that cannot be told from chance ({percent(findings.chance)})"
     return f"The highest accuracy is {accuracy(best)}, of the {row_name(best)}; {said}."
+
+
+def _balanced(findings: Findings) -> list[str]:
+    """What accuracy hides where the classes have not as many queries."""
+    queries, best = findings.episodes.queries, best_row(findings.rows, "balanced_accuracy")
+    if not findings.unequal or best is None:
+        return []
+    common = f"{max(queries)} of an episode's {sum(queries)} queries are of one class, and calling all of them so is right as often as chance here."
+    return [f"{common} The mean of both classes' recalls is highest for the {row_name(best)}: "
+            f"{with_interval(best, 'balanced_accuracy')} (chance {1 / findings.episodes.way:.3f})."]
 
 
 def _against_pretrained(findings: Findings) -> list[str]:

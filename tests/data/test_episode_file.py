@@ -14,19 +14,32 @@ SEGMENTS = [stored.segment for stored in STORED]
 HASH = data_hash(STORED)
 
 
-def written(path, *, shot=1, query=2, seed=0, data=HASH):
-    episodes = sample_episodes(SEGMENTS, count=5, shot=shot, query=query, seed=seed)
+def written(path, *, shot=1, queries=(2, 2), seed=0, data=HASH):
+    episodes = sample_episodes(SEGMENTS, count=5, shot=shot, queries=queries, seed=seed)
     save_episodes(path, episodes, Origin(data, seed, "disjoint"))
     return episodes
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(0, 2**32 - 1))
-def test_what_is_read_is_what_was_written(tmp_path_factory, shot, query, seed):
+@given(st.integers(1, 3), st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(0, 2**32 - 1))
+def test_what_is_read_is_what_was_written(tmp_path_factory, shot, queries, seed):
     path = tmp_path_factory.mktemp("episodes") / "episodes.npz"
-    episodes = written(path, shot=shot, query=query, seed=seed)
+    episodes = written(path, shot=shot, queries=queries, seed=seed)
     found, origin = load_episodes(path, data=HASH, segments=SEGMENTS)
     assert all(np.array_equal(a, b) for a, b in zip(found, episodes)) and origin == Origin(HASH, seed, "disjoint")
+    assert found.queries == queries and all(type(number) is int for number in found.queries)
+
+
+def test_files_of_the_first_format_are_read(tmp_path):
+    episodes = written(tmp_path / "new.npz")
+    with np.load(tmp_path / "new.npz") as arrays:
+        facts = {name: arrays[name] for name in arrays if name != "queries"}
+    np.savez(tmp_path / "old.npz", **facts | {"format": 1, "way": 2})
+    found, _ = load_episodes(tmp_path / "old.npz", data=HASH, segments=SEGMENTS)
+    assert found.queries == (2, 2) and np.array_equal(found.query, episodes.query)
+    np.savez(tmp_path / "bad.npz", **facts | {"format": 1, "way": 3})
+    with pytest.raises(UsageError, match="bad.npz: its arrays are not those of 2-way"):
+        load_episodes(tmp_path / "bad.npz", data=HASH, segments=SEGMENTS)
 
 
 def test_the_hash_is_of_the_segments_alone():
@@ -37,13 +50,15 @@ def test_the_hash_is_of_the_segments_alone():
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"support": np.zeros((5, 2), np.float32)}, "not those of 2-way episodes"), ({"way": 3}, "not those of 2-way episodes"),
+    ({"support": np.zeros((5, 2), np.float32)}, "not those of 2-way episodes"), ({"queries": [2, 1, 1]}, "not those of 2-way episodes"),
+    ({"queries": [4, 0]}, "not those of 2-way episodes"), ({"queries": [2, 3]}, "not those of 2-way episodes"), ({"queries": 2}, "is no file of episodes"),
+    ({"queries": [[2, 2]]}, "is no file of episodes"), ({"queries": [1, 3]}, "not of the classes"),
     ({"query": np.zeros((4, 4), np.int32)}, "not those of 2-way episodes"), ({"query": np.zeros((5, 0), np.int32)}, "not those of 2-way"),
     ({"support": np.full((5, 2), 16, np.int32)}, "segments that are not there"), ({"support": np.full((5, 2), -1, np.int32)}, "not there"),
     ({"support": np.zeros((5, 2), np.int32)}, "not of the classes"), ({"query": np.tile(np.int32([0, 0, 1, 1]), (5, 1))}, "one segment twice"),
     ({"protocol": "any"}, "its protocol is 'any', expected disjoint or published"),
     ({"support": np.int32([[0, 1]]), "query": np.int32([[2, 4, 3, 5]])}, "a single episode"),
-    ({"format": 2}, "its format is 2, expected 1"), ({"data": "0123456789abcdef"}, "drawn from other data"),
+    ({"format": 3}, "its format is 3, expected 2 or 1"), ({"data": "0123456789abcdef"}, "drawn from other data"),
     ({"support": np.array([[{}]])}, "is no file of episodes"),
 ])
 def test_what_is_wrong_is_named(tmp_path, change, said):
@@ -70,7 +85,7 @@ def test_other_files_are_refused(tmp_path, content, said):
 def test_episodes_that_break_their_protocol_are_named(tmp_path, support, query, row, video):
     """Segments 2 and 3 are of one source, 4 and 5 of one video: they meet only where any two may."""
     segments = [s._replace(video="v4" if i == 5 else s.video, source="camera" if i in (2, 3) else "") for i, s in enumerate(SEGMENTS)]
-    path, episodes = tmp_path / "episodes.npz", Episodes(np.int32(support), np.int32(query), 2)
+    path, episodes = tmp_path / "episodes.npz", Episodes(np.int32(support), np.int32(query), (2, 2))
     save_episodes(path, episodes, Origin(HASH, 0, "published"))
     assert load_episodes(path, data=HASH, segments=segments)[1].protocol == "published"
     save_episodes(path, episodes, Origin(HASH, 0, "disjoint"))

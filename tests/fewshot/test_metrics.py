@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scipy.special import logit
-from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
-from acx_jax.fewshot.metrics import (auroc, average_precision, best_threshold, calibrated_accuracy, episode_metrics, half_width_95,
-                                     paired_difference)
+from acx_jax.fewshot.metrics import (auroc, average_precision, best_threshold, calibrated_accuracy, chance_accuracy, chance_precision, episode_metrics,
+                                     half_width_95, paired_difference)
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 
@@ -130,6 +130,52 @@ def test_a_shifted_scale_is_calibrated_away_and_noise_gains_nothing():
     assert metrics["accuracy"].mean() == 0.5 and metrics["accuracy_calibrated"].mean() > 0.97
     noise = calibrated_accuracy(rng.uniform(0, 1, (2000, 20)), labels == 1)
     assert abs(noise.mean() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize("queries", [(3, 3), (5, 1), (1, 4), (4, 1, 2)])
+def test_chance_precision_is_the_mean_over_random_orders(queries):
+    random, classes = np.random.default_rng(1), np.repeat(np.arange(len(queries)) > 0, queries)
+    orders = [random.permutation(classes) for _ in range(5000)]
+    precision = [np.mean((np.cumsum(order) / np.arange(1, len(order) + 1))[order]) for order in orders]
+    assert chance_precision(queries) == pytest.approx(np.mean(precision), abs=0.015)
+
+
+def test_chance_accuracy_is_that_of_the_larger_class():
+    assert chance_accuracy((15, 15)) == chance_accuracy((1, 1)) == 0.5 and chance_accuracy((15, 3)) == pytest.approx(15 / 18)
+    assert chance_accuracy((2, 6)) == 0.75 and chance_accuracy((4, 4, 4, 4, 4)) == pytest.approx(0.2)
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_unequal_counts_give_finite_values_and_intervals(normal, abnormal, seed):
+    labels = np.repeat([0, 1], (normal, abnormal))
+    margin = np.random.default_rng(seed).choice([-1e30, -1.0, 0.0, 0.5, 2.0, 1e30], (6, len(labels)))
+    found = episode_metrics(margin, labels)
+    assert all(np.isfinite(values).all() and np.isfinite(half_width_95(values)) for values in found.values())
+    assert found["balanced_accuracy"] == pytest.approx([balanced_accuracy_score(labels, row > 0) for row in margin])
+    if normal == abnormal:
+        assert found["balanced_accuracy"] == pytest.approx(found["accuracy"])
+
+
+def test_calling_everything_normal_is_chance_of_either_accuracy():
+    found = episode_metrics(np.full((3, 18), -1.0), np.repeat([0, 1], (15, 3)))
+    assert found["accuracy"] == pytest.approx(chance_accuracy((15, 3))) and found["balanced_accuracy"].tolist() == [0.5] * 3
+
+
+def test_a_half_without_one_class_fits_no_threshold():
+    """One abnormal query of five: its own half has both classes, the other is of normal ones alone and says nothing of where to cut."""
+    margin, labels = np.array([[1.0, 1.2, 1.1, 1.3, 3.0]]), np.array([0, 0, 0, 0, 1])
+    # The fitted threshold, 2.05, judges queries 1 and 3 (right); 0 judges queries 0, 2 (wrong) and the abnormal one (right).
+    assert calibrated_accuracy(margin, labels == 1).tolist() == [pytest.approx(3 / 5)]
+
+
+def test_equal_counts_give_what_they_always_gave():
+    """Values of the code that knew equal counts alone."""
+    margin = np.sin(np.arange(60.0)).reshape(6, 10) * 3 + np.repeat([0, 0.7], 5)
+    found = {name: round(float(values.mean()), 9) for name, values in episode_metrics(margin, np.repeat([0, 1], 5)).items()}
+    assert found.pop("balanced_accuracy") == found["accuracy"]
+    assert found == {"accuracy": 0.533333333, "auroc": 0.593333333, "average_precision": 0.676825397, "recall_normal": 0.5,
+                     "recall_abnormal": 0.566666667, "f1": 0.543771044, "mcc": 0.068041382, "ece": 0.408946809, "accuracy_calibrated": 0.466666667}
 
 
 def test_halves_without_queries_take_the_fixed_threshold():

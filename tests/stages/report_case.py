@@ -12,6 +12,7 @@ from scipy.special import logit
 from sklearn.metrics import roc_auc_score
 
 from acx_jax.contracts import Coverage, Episodes, Segment, Skipped, StoredSegment
+from acx_jax.data.episode_file import Origin, save_episodes
 
 STRENGTHS = {
     ("pretrained", "mcp"): 1.1, ("adapted", "mcp"): 1.9, ("pretrained", "proto"): 0.6, ("adapted", "proto"): 0.62,
@@ -30,13 +31,13 @@ class Case(NamedTuple):
     losses: list[dict[str, float]]
 
 
-def make_case(*, strengths=None, videos: int = 24, shot: int = 2, query: int = 5, count: int = 20, skipped: int = 2,
+def make_case(*, strengths=None, videos: int = 24, shot: int = 2, query: int = 5, query_abnormal: int = 0, count: int = 20, skipped: int = 2,
               steps: int = 12, name: str = "clip {}.mp4") -> Case:
     """Two segments a video, normal and abnormal; every fourth video is for adaptation."""
     random = np.random.default_rng(0)
     segments = _segments(videos, name)
     evaluated = [stored for stored in segments if stored.segment.split == "evaluate"]
-    episodes = _episodes(random, evaluated, shot, query, count)
+    episodes = _episodes(random, evaluated, shot, (query, query_abnormal or query), count)
     scores = {key: _scores(random, episodes, strength) for key, strength in (strengths or STRENGTHS).items()}
     rows = [_row(key, of, episodes) for key, of in scores.items()]
     left_out = tuple(Skipped(f"broken {i}.mp4", "holds no video stream") for i in range(skipped))
@@ -51,7 +52,7 @@ def write_case(case: Case, workdir: Path, protocol: str = "disjoint") -> None:
     for (features, learner), scores in case.scores.items():
         np.save(workdir / "evaluate" / "scores" / f"{features}-{learner}.npy", logit(scores))
     (workdir / "evaluate" / "results.json").write_text(json.dumps(case.rows))
-    np.savez(workdir / "evaluate" / "episodes.npz", protocol=protocol, **case.episodes._asdict())
+    save_episodes(workdir / "evaluate" / "episodes.npz", case.episodes, Origin("0" * 16, 0, protocol))
     (workdir / "config.json").write_text(json.dumps({"overrides": {"data.root": "/home/someone/my videos", "adapt.steps": "12"}}))
     if case.losses:
         (workdir / "adapt").mkdir()
@@ -72,10 +73,11 @@ def _segments(videos: int, name: str) -> tuple[StoredSegment, ...]:
     return tuple(made)
 
 
-def _episodes(random, evaluated: list[StoredSegment], shot: int, query: int, count: int) -> Episodes:
+def _episodes(random, evaluated: list[StoredSegment], shot: int, queries: tuple[int, int], count: int) -> Episodes:
     by_class = [[i for i, stored in enumerate(evaluated) if stored.segment.label == label] for label in (0, 1)]
-    draws = np.array([[random.permutation(of)[: shot + query] for of in by_class] for _ in range(count)], np.int32)
-    return Episodes(draws[:, :, :shot].reshape(count, -1), draws[:, :, shot:].reshape(count, -1), 2)
+    draws = [[random.permutation(of)[: shot + query] for of, query in zip(by_class, queries)] for _ in range(count)]
+    support, query = ([np.concatenate([own[side] for own in drawn]) for drawn in draws] for side in (slice(shot), slice(shot, None)))
+    return Episodes(np.array(support, np.int32), np.array(query, np.int32), queries)
 
 
 def _scores(random, episodes: Episodes, strength: float) -> np.ndarray:
@@ -93,7 +95,8 @@ def _row(key: tuple[str, str], scores: np.ndarray, episodes: Episodes) -> dict[s
     auroc = float(np.mean([roc_auc_score(truth, one) for one in scores]))
     return {
         "learner": key[1], "features": key[0], "category": "all", "ego_involved": "all", "way": 2, "shot": episodes.shot,
-        "query": episodes.queries, "episodes": len(scores), "accuracy": float(accuracy.mean()),
+        "query": episodes.queries[0], "query_abnormal": episodes.queries[1], "episodes": len(scores), "accuracy": float(accuracy.mean()),
         "accuracy_ci95": float(1.96 * accuracy.std(ddof=1) / np.sqrt(len(scores))), "auroc": auroc, "average_precision": auroc,
+        "balanced_accuracy": float((right[:, truth == 0].mean() + right[:, truth == 1].mean()) / 2), "balanced_accuracy_ci95": 0.01,
         "recall_normal": float(right[:, truth == 0].mean()), "recall_abnormal": float(right[:, truth == 1].mean()),
     }

@@ -56,7 +56,7 @@ def test_nothing_wrong(root):
     said, report = check(root)
     assert report["problems"] == report["warnings"] == report["copies"] == report["cameras"] == []
     assert "coverage: 8 of 8 listed videos, 8 of 8 segments" in said and "width 72, height 56, frames 12" in said
-    assert report["episodes"][0]["queries"]["1"] == 1 and report["episodes"][0]["queries"]["5"] == 0
+    assert report["episodes"][0]["queries"]["1"] == [1, 1] and report["episodes"][0]["queries"]["5"] == [0, 0]
     assert report["disk"]["needed"] == 6 * 12 * 128 * 165 * 3 + 2 * 12 * 128 * 165 * 3
 
 
@@ -113,7 +113,7 @@ def test_segments_beyond_the_end_short_ones_and_unreadable_videos_are_not_usable
     said, report = check(root, data__max_bad_share=0.5, data__adapt_share=0.0)
     assert report["beyond"] == ["abnormal segment 5..12 of v1: its file has 12 frames"] and report["short"] == ["abnormal segment 5..11 of v3"]
     assert "beyond the end of their video: 1" in said and "coverage: 7 of 8 listed videos, 5 of 8 segments" in said
-    assert report["episodes"][0]["segments"] == 2 and report["episodes"][0]["queries"]["1"] == 1
+    assert report["episodes"][0]["segments"] == 2 and report["episodes"][0]["queries"]["1"] == [1, 1]
     _, report = check(root, data__max_bad_share=0.5, data__adapt_share=0.0, data__min_frames=13)
     assert "none of the 8 listed segments can be used; v4 " in report["problems"][0]
 

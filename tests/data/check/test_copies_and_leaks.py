@@ -13,7 +13,7 @@ from PIL import Image
 from acx_jax.contracts import Segment
 from acx_jax.data.check.copies import contradictions, find_copies
 from acx_jax.data.check.leaks import audit, possible_episodes
-from acx_jax.data.episodes import largest_query
+from acx_jax.data.episodes import largest_queries
 from acx_jax.data.probe import look_closer, probe
 from acx_jax.errors import UsageError
 
@@ -129,12 +129,12 @@ def test_the_audit_against_a_slow_one(segments):
 @settings(deadline=None, max_examples=40)
 @given(drawn_segments, st.sampled_from(["disjoint", "published"]))
 def test_possible_episodes_are_those_that_can_be_drawn(segments, protocol):
-    rows = possible_episodes(segments, shots=(1, 2), most=3, protocol=protocol)
+    rows = possible_episodes(segments, shots=(1, 2), most=(3, 3), protocol=protocol)
     assert rows[0].category == "all"
     for row in rows:
         own = [s for s in segments if s.split == "evaluate" and (s.label == 0 or row.category in ("all", s.category))]
-        for shot, query in row.queries.items():
+        for shot, queries in row.queries.items():
             try:
-                assert query == largest_query(own, shot=shot, query=3, protocol=protocol)
+                assert queries == largest_queries(own, shot=shot, queries=(3, 3), protocol=protocol)
             except UsageError:
-                assert query == 0
+                assert queries == (0, 0)
