@@ -21,10 +21,10 @@ def table(rows: list[dict[str, Any]], *, reported: str = "mean") -> list[str]:
     unequal = any(row["query"] != row["query_abnormal"] for row in rows)
     wide = max([len("learner"), *(len(row["learner"]) for row in named)])
     head = (f"{'learner':{wide}} {'features':10} {'accuracy':>17} " + (f"{'chance':>7} {'balanced':>8} " if unequal else "")
-            + f"{'AUROC':>6} {'AP':>6} {'recall normal':>14} {'abnormal':>9}")
+            + f"{'AUROC':>8} {'AP':>6} {'recall normal':>14} {'abnormal':>9}")
     return [head + (f" {BEST:>30}" if best else "")] + [
         f"{r['learner']:{wide}} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} "
-        + (f"{r['accuracy_chance']:7.3f} {r['balanced_accuracy']:8.3f} " if unequal else "") + f"{r['auroc']:{6 if unequal else 8}.3f} "
+        + (f"{r['accuracy_chance']:7.3f} {r['balanced_accuracy']:8.3f} " if unequal else "") + f"{r['auroc']:8.3f} "
         f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}"
         + (f" {r['accuracy_max']:30.3f}" if best else "") for r in named]
 

@@ -201,9 +201,9 @@ def _balanced(findings: Findings) -> list[str]:
     queries, best = findings.episodes.queries, best_row(findings.rows, "balanced_accuracy")
     if not findings.unequal or best is None:
         return []
-    common = f"{max(queries)} of an episode's {sum(queries)} queries are of one class, and calling all of them so is right as often as chance here."
-    return [f"{common} The mean of both classes' recalls is highest for the {row_name(best)}: "
-            f"{with_interval(best, 'balanced_accuracy')} (chance {1 / findings.episodes.way:.3f})."]
+    return [f"Chance is here to call every query the class that {max(queries)} of an episode's {sum(queries)} are of. The balanced accuracy, which "
+            f"that does not raise, is highest for the {row_name(best)}: {with_interval(best, 'balanced_accuracy')} "
+            f"(chance {1 / findings.episodes.way:.3f})."]
 
 
 def _against_pretrained(findings: Findings) -> list[str]:

@@ -119,7 +119,7 @@ def test_unequal_classes_have_their_own_chance_and_a_balanced_accuracy(tmp_path)
     assert rows["chance"][1:4] == ["75.0 %", "50.0 %", "0.500"] and rows["prototypes before adaptation"][2] == balanced
     assert "Chance: accuracy 75.0 %, balanced accuracy 50.0 %, AUROC 0.500, average precision 0.3" in text and f"| {balanced} |" in text
     for said in (text, page.text):
-        assert "9 of an episode's 12 queries are of one class" in said and f"{case.rows[0]['balanced_accuracy']:.3f} ± 0.010 (chance 0.500)" in said
+        assert "the class that 9 of an episode's 12 are of" in said and f"{case.rows[0]['balanced_accuracy']:.3f} ± 0.010 (chance 0.500)" in said
     assert "15+5 were asked for" in make_sentences(case, {"episodes.query_abnormal": "5"})
     head, line = (next(row for row in text.splitlines() if row.startswith(start)) for start in ("| learner", "|---"))
     assert head.count("|") == line.count("|") == 11
