@@ -17,7 +17,7 @@ from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.files import only_one
 from acx_jax.runtime.host_memory import restart_with_large_pages
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.runtime.stopping import Terminated, listen
+from acx_jax.runtime.stopping import ending, listening
 
 
 def run(arguments: list[str]) -> None:
@@ -88,9 +88,9 @@ def main(arguments: list[str]) -> int:
     """Runs and returns the exit status: 0, 1 for failed work, 2 for wrong usage, 130 when interrupted, 143 after SIGTERM."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # names of files and folders may not fit the terminal's encoding
-    listen()
     try:
-        run(arguments)
+        with listening():
+            run(arguments)
         return 0
     except UsageError as error:
         print(f"acx_jax: {error}", file=sys.stderr)
@@ -101,12 +101,10 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"acx_jax: {command_line.explain(error)}", file=sys.stderr)
         return 1
-    except Terminated:
-        print("acx_jax: ended by SIGTERM; the same command goes on from here", file=sys.stderr)
-        return 143
-    except KeyboardInterrupt:
-        print("acx_jax: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        status, said = ending(error)
+        print(said, file=sys.stderr)
+        return status
 
 
 if __name__ == "__main__":
