@@ -1,6 +1,13 @@
 """meta_train on given features, which need no encoder: whole runs, interrupted ones, and what is refused."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,11 +20,14 @@ from acx_jax.contracts import ABNORMAL, LABELS, Segment
 from acx_jax.data.episodes import group_segments
 from acx_jax.data.meta_split import EVALUATE, TRAIN, UNUSED, VALIDATION, meta_parts
 from acx_jax.errors import UsageError
+from acx_jax.runtime.checkpoints import load_arrays
+from acx_jax.runtime.stopping import Terminated
 from acx_jax.stages import meta_parts as stage_parts, meta_train
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"data.builder": "features", "episodes.shot": 1, "episodes.query": 3, "episodes.count": 8, "learners.names": ["proto"],
-         "data.min_frames": 8, "data.adapt_share": 0.0, "meta.steps": 12, "meta.learner": "two_layer", "meta.validate_every": 4, "meta.query": 2,
+         "data.min_frames": 8, "data.adapt_share": 0.0, "meta.steps": 40, "meta.learner": "two_layer", "meta.validate_every": 20, "meta.query": 2,
          "meta.validation_episodes": 8}
 
 
@@ -53,34 +63,81 @@ def test_two_more_rows_and_episodes_of_other_segments(whole):
         evaluated = set(np.concatenate([episodes["support"], episodes["query"]], axis=1).ravel().tolist())
     assert evaluated and len(evaluated) <= 20
     lines = [json.loads(line) for line in (workdir / "meta_train" / "given" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [4, 8, 12] and lines[-1]["loss"] < lines[0]["loss"]
+    assert [(line["step"], "validation_loss" in line) for line in lines] == [(10, False), (20, True), (30, False), (40, True)]
+    assert lines[-1]["loss"] < lines[0]["loss"]
 
 
 def test_a_killed_run_goes_on_to_the_same_start(root, whole, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
-    real, left = meta_train._judged, [2]
+    real, left = meta_train._validated, [1]
 
-    def judged(*arguments):
+    def validated(*arguments):
         if not left[0]:
             raise Killed
         left[0] -= 1
         return real(*arguments)
 
-    monkeypatch.setattr(meta_train, "_judged", judged)
+    monkeypatch.setattr(meta_train, "_validated", validated)
     with pytest.raises(Killed):
         run(root, tmp_path, "meta_train")
-    monkeypatch.setattr(meta_train, "_judged", real)
-    assert "goes on where it was interrupted" in run(root, tmp_path, "meta_train")
-    assert (tmp_path / "meta_train/given/log.jsonl").read_text() == (whole[0] / "meta_train/given/log.jsonl").read_text()
-    config = schema.from_flat(SMALL)
-    ends = [meta_train.learners_of(config, folder, "given", features=6)["meta"].init(jax.random.key(0)) for folder in (tmp_path, whole[0])]
-    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, ends)))
+    monkeypatch.setattr(meta_train, "_validated", real)
+    assert "goes on from the checkpoint of step 20" in run(root, tmp_path, "meta_train")
+    assert_same(tmp_path, whole[0])
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    """Asserts that two runs left the same log and the same start."""
+    logs = [(one / "meta_train/given/log.jsonl").read_text() for one in (folder, other)]
+    ends = [jax.tree.leaves(load_arrays(one / "meta_train/given/start")) for one in (folder, other)]
+    assert logs[0] == logs[1] and all(np.array_equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_a_run_that_is_asked_to_stop_saves_the_scan_it_is_in(root, whole, tmp_path, monkeypatch):
+    real = meta_train._log
+
+    def log(job, name, line):
+        real(job, name, line)
+        if line["step"] == 30:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(meta_train, "_log", log)
+        with pytest.raises(Terminated):
+            run(root, tmp_path, "meta_train")
+    assert "goes on from the checkpoint of step 30" in run(root, tmp_path, "meta_train")
+    assert_same(tmp_path, whole[0])
+
+
+@pytest.mark.slow
+def test_a_process_that_gets_sigterm_goes_on_to_the_same_start(root, environment, tmp_path):
+    """Long before the next validation, the only other place where it saves."""
+    settings = {"learners.names": "proto", "meta.learner": "linear", "meta.steps": 600, "meta.validate_every": 600, "meta.query": 2,
+                "meta.validation_episodes": 8, "episodes.shot": 1, "episodes.query": 3}
+    command = [sys.executable, "-m", "acx_jax.main", "--config=configs/features.py", "--stage=meta_train", f"--config.data.root={root}",
+               *(f"--config.{key}={value}" for key, value in settings.items())]
+
+    def start(name: str) -> subprocess.Popen:
+        return subprocess.Popen([*command, f"--workdir={tmp_path / name}"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True)
+
+    log = tmp_path / "asked" / "meta_train.partial" / "given" / "log.jsonl"
+    with start("asked") as process:
+        while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 3):
+            time.sleep(0.01)
+        process.terminate()
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 143 and (found := re.search(r"asked to stop, step (\d+) is saved", said)) and int(found[1]) < 600, said
+    for name in ("asked", "once"):
+        with start(name) as process:
+            said = process.communicate(timeout=120)[0]
+        assert process.returncode == 0 and (f"goes on from the checkpoint of step {found[1]}" in said) == (name == "asked"), said
+    assert_same(tmp_path / "asked", tmp_path / "once")
 
 
 def test_it_stops_where_validation_no_longer_gets_better(root, tmp_path):
-    said = run(root, tmp_path, "meta_train", meta__learning_rate=1e-9, meta__patience=1, meta__steps=40)
+    said = run(root, tmp_path, "meta_train", meta__learning_rate=1e-9, meta__patience=1, meta__validate_every=4)
     summary = json.loads((tmp_path / "meta_train" / "summary.json").read_text())
     assert "stopped at step" in said and summary["features"]["given"]["steps"] < 40
 
