@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, islice
@@ -13,10 +12,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
-)
-IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .webp".split())
+from acx_jax.data.media_files import check_plain, image_files
 
 _RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ROUNDING = 0.001  # seconds: some containers keep times in whole milliseconds
@@ -74,7 +70,7 @@ def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, sm
 def facts(path: Path) -> Facts:
     """Reads what a video file declares, without decoding it. Raises DecodeError when it cannot be opened."""
     try:
-        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+        with open_video(path) as container:
             stream = _video_stream(container, path)
             if stream.duration is not None:
                 seconds = float(stream.duration * stream.time_base)
@@ -85,15 +81,11 @@ def facts(path: Path) -> Facts:
         raise DecodeError(path, f"not a readable video: {getattr(error, 'strerror', None) or error}") from None
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of a frame folder in natural order; hidden files and others are left out."""
-    images = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    return sorted(images, key=lambda p: natural_key(p.name))
-
-
-def natural_key(name: str) -> tuple:
-    """A sort key that puts frame 9 before frame 10."""
-    return [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)], name
+def open_video(path: Path) -> av.container.InputContainer:
+    """Opens a video file. Raises av.FFmpegError, OSError or ValueError where it is none."""
+    check_plain(path)
+    # An absolute path is never taken for a URL, and a text file that poses as a playlist opens nothing else.
+    return av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
 def resize(frame: np.ndarray, *, short_side: int, resample: str, width: int = 0) -> np.ndarray:
@@ -121,12 +113,13 @@ def _image_frames(folder: Path, first: int, least: int) -> Iterator[np.ndarray]:
         raise DecodeError(folder, "the folder holds no images")
     for index, file in enumerate(files[first:], first):
         try:
+            check_plain(file)
             with Image.open(file) as image:
                 if least:
                     image.draft("RGB", (least, least))  # of a JPEG; nothing to others
                 yield _rgb(ImageOps.exif_transpose(image))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = str(error).replace(str(file), file.name)
+            reason = (getattr(error, "strerror", None) or str(error)).replace(str(file), file.name)
             raise DecodeError(folder, f"frame {index} ({file.name}) cannot be read: {reason}") from None
 
 
@@ -140,8 +133,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small | None) -> Iterator[np.ndarray]:
     done, turn = 0, None
     try:
-        # An absolute path is never taken for a URL, and a text file that poses as a playlist opens nothing else.
-        with av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+        with open_video(path) as container:
             for frame in _wanted(container, path, fps, first, threads):
                 turn = turn or _turn(frame)  # once: a frame asked for its side data is freed by the garbage collector alone
                 yield turn(_rgb_of(frame, small))

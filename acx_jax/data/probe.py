@@ -9,7 +9,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from acx_jax.data.decode import image_files
+from acx_jax.data.decode import open_video
+from acx_jax.data.media_files import check_plain, image_files
 
 LOOK_WIDTH = 320  # pixels of the frames looked at
 _PLACES = (0.125, 0.5, 0.875)  # of them, as shares of the video
@@ -68,6 +69,7 @@ def _folder(path: Path) -> Probe:
 
 def _image(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
     """The look of an image, and its width and height."""
+    check_plain(file)
     with Image.open(file) as image:
         size = image.size
         image.draft("L", (LOOK_WIDTH, LOOK_WIDTH))
@@ -76,13 +78,15 @@ def _image(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
 
 def _closer_folder(path: Path) -> np.ndarray:
     files = image_files(path)
+    if not files:
+        return _NOTHING[:, None]
     indices = [min(int(place * len(files)) + k, len(files) - 1) for place in _CLOSER for k in range(_RUN)]
     looks = {index: _image(files[index])[0] for index in sorted(set(indices))}
     return _in_runs([looks[index] for index in indices])
 
 
 def _closer_file(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
+    with open_video(path) as container:
         looks = [_small(frame.to_image().convert("L")) for stream in _streams(container)[:1] for frame in _runs(container, stream, _seconds(container, stream))]
         return _in_runs(looks) if looks else _NOTHING[:, None]
 
@@ -115,7 +119,7 @@ def _seconds(container: av.container.InputContainer, stream: av.VideoStream) -> 
 
 
 def _file(path: Path) -> Probe:
-    with av.open(str(path)) as container:
+    with open_video(path) as container:
         streams = _streams(container)
         if not streams:
             return Probe(0, 0.0, 0, 0, path.stat().st_size, "no video stream in it", _NOTHING)

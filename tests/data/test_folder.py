@@ -93,7 +93,7 @@ def test_two_names_of_one_video_are_one_video(tmp_path: Path) -> None:
     ("a.mp4,0", "end is '', expected a frame number"),
     (",0,9,normal", "no video 0..9.*it names no video"),
     ("b.mp4,0,9,normal", "no video file and no folder of images b.mp4"),
-    ("empty,0,9,normal", "no video file and no folder of images empty"),
+    ("empty,0,9,normal", "empty 0..9.: the folder holds no images"),
     ("../outside.mp4,0,9,normal", "outside the data folder"),
     ("x/../../outside.mp4,0,9,normal", "outside the data folder"),
     ("/etc/passwd,0,9,normal", "outside the data folder"),

@@ -21,7 +21,7 @@ from acx_jax.data import prepared
 from acx_jax.data.builders import clips, records
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.reading import Reading
-from acx_jax.data.decode import image_files
+from acx_jax.data.media_files import image_files
 from acx_jax.data.feeds import clips_feed
 from acx_jax.errors import UsageError
 from acx_jax.runtime import workers

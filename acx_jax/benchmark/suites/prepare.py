@@ -19,7 +19,7 @@ from acx_jax.data.builders import clips, parts, records
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.reading import Reading
 from acx_jax.data.builders.synthetic import write_videos
-from acx_jax.data.decode import VIDEO_SUFFIXES
+from acx_jax.data.media_files import VIDEO_SUFFIXES
 from acx_jax.errors import UsageError
 from acx_jax.runtime import workers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,8 +11,8 @@ from pathlib import Path
 from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Skipped
 from acx_jax.data.builders import table
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.tree import hidden, media_below, printable, unlisted
-from acx_jax.data.decode import VIDEO_SUFFIXES, image_files, natural_key
+from acx_jax.data.builders.tree import hidden, media_below, printable, unlisted, unusable
+from acx_jax.data.media_files import VIDEO_SUFFIXES, check_plain, image_files, natural_key
 from acx_jax.errors import UsageError
 
 TABLE = "segments.csv"
@@ -53,7 +54,7 @@ def _list_table(root: Path) -> Listing:
     parsed = [table.parse_row(row) for row in rows]
     names = {table.short_name(row.cells.get("video", "")) for row in rows} - {""}
     paths = {name: path for name in sorted(names) if (path := _find_video(root, name)) is not None}
-    present, absent = _on_disk([item for item in parsed if isinstance(item, table.Placed)], paths)
+    present, absent = _on_disk([item for item in parsed if isinstance(item, table.Placed)], paths, root)
     distinct, repeats = table.without_repeats(present)
     kept, contradictions = table.without_contradictions(distinct)
     gone = [item.segment for item in parsed if isinstance(item, table.Placed) and item.segment.video not in paths]
@@ -68,7 +69,7 @@ def _list_table(root: Path) -> Listing:
     )
 
 
-def _on_disk(placed: Sequence[table.Placed], paths: dict[str, Path]) -> tuple[list[table.Placed], list[Skipped]]:
+def _on_disk(placed: Sequence[table.Placed], paths: dict[str, Path], root: Path) -> tuple[list[table.Placed], list[Skipped]]:
     """Parts rows whose video is there from those whose video is not; two names of one video become its first name."""
     first_name: dict[Path, str] = {}
     present, absent = [], []
@@ -78,18 +79,25 @@ def _on_disk(placed: Sequence[table.Placed], paths: dict[str, Path]) -> tuple[li
             source = name if segment.source == segment.video else segment.source
             present.append(table.Placed(segment._replace(video=name, source=source), place))
         else:
-            absent.append(Skipped(f"{place} ({segment.video} {segment.start}..{segment.end})",
-                                  f"no video file and no folder of images {segment.video} under the root or its {FRAMES}/"))
+            absent.append(Skipped(f"{place} ({segment.video} {segment.start}..{segment.end})", _absence(root, segment.video)))
     return present, absent
 
 
+def _absence(root: Path, name: str) -> str:
+    """Why there is no video of a name."""
+    there = next((path for path in _places(root, name) if os.path.lexists(path)), None)
+    return (there and unusable(there)) or f"no video file and no folder of images {name} under the root or its {FRAMES}/"
+
+
 def _find_video(root: Path, name: str) -> Path | None:
-    """The file or frame folder of a name under the root or root/frames, in whichever Unicode form the disk has it."""
-    if table.name_problem(name):
-        return None
+    """The file or frame folder of a name."""
+    return None if table.name_problem(name) else next((path for path in _places(root, name) if _is_video(path)), None)
+
+
+def _places(root: Path, name: str) -> list[Path]:
+    """Where a video of a name may lie: under the root or root/frames, in whichever Unicode form the disk has it."""
     forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
-    candidates = [folder / form for folder in (root, root / FRAMES) for form in forms]
-    return next((path for path in candidates if _is_video(path)), None)
+    return [folder / form for folder in (root, root / FRAMES) for form in forms]
 
 
 def _is_video(path: Path) -> bool:
@@ -142,7 +150,7 @@ def _unusable(entry: Path) -> str:
     try:
         entry.name.encode("utf-8")
         if not entry.is_dir():
-            entry.stat()
+            check_plain(entry)
             return ""
         if image_files(entry):
             return ""

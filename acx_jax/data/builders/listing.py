@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from acx_jax.contracts import Segment, Skipped
-from acx_jax.data.decode import image_files
+from acx_jax.data.media_files import image_files
 
 
 class Listing(NamedTuple):

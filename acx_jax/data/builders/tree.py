@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from acx_jax.contracts import Skipped
-from acx_jax.data.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files, natural_key
+from acx_jax.data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_plain, image_files, natural_key
 from acx_jax.errors import UsageError
 
 _NO_MEDIA = frozenset(("thumbs.db", "desktop.ini"))
@@ -108,6 +108,7 @@ def unusable(path: Path) -> str:
         path.name.encode("utf-8")
         if path.is_dir():
             return _bad_folder(path)
+        check_plain(path)
         return "" if path.stat().st_size else "the file is empty"
     except UnicodeEncodeError:
         return "its name is not UTF-8: rename it"

@@ -15,7 +15,8 @@ from acx_jax.contracts import ABNORMAL, NORMAL, TO_THE_END, Segment, Skipped
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.tree import Media, check_root, find_files, media_below, read_names, unlisted, unusable
 from acx_jax.data.builders.ucf_crime_annotations import FOLDERS, NORMAL_CLASS, RATE, Annotated, frames_of, key, read_annotations
-from acx_jax.data.decode import DecodeError, facts, image_files
+from acx_jax.data.decode import DecodeError, facts
+from acx_jax.data.media_files import image_files
 
 _EXPECTED = "Temporal_Anomaly_Annotation_for_Testing_Videos.txt and the videos, or folders of their frames"
 

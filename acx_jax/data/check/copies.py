@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from acx_jax.contracts import TO_THE_END, Segment
-from acx_jax.data.decode import image_files
+from acx_jax.data.media_files import image_files
 from acx_jax.data.probe import look_closer
 
 _BLOCKS = (40, 30)  # that frames are compared in: 8 x 8 pixels of a look
@@ -69,8 +69,8 @@ def _same_bytes(paths: Sequence[Path], sizes: Sequence[int]) -> list[tuple[int, 
     by_size, by_digest = defaultdict(list), defaultdict(list)
     for index, size in enumerate(sizes):
         by_size[size].append(index)
-    for group in by_size.values():
-        for index in group if len(group) > 1 else ():
+    for size, group in by_size.items():
+        for index in group if size and len(group) > 1 else ():  # of what cannot be read none is known
             try:
                 by_digest[digest(paths[index])].append(index)
             except OSError:
