@@ -14,6 +14,7 @@ from acx_jax.fewshot.learner import Learner, Params
 from acx_jax.fewshot.packing import pack, row_sizes, size_classes
 from acx_jax.models.context_perception import ContextHead
 
+NODES_TOGETHER = 4096  # of the segments that are scored at once: bounds the memory of their edges
 EPS_ROOT = 1e-30  # changes no step, and keeps the gradient through Adam finite where a weight's gradient is exactly 0
 
 
@@ -24,7 +25,9 @@ def mcp(head: ContextHead, *, features: int, epochs: int, batch: int, learning_r
         return head.init(key, jnp.zeros((1, features)), jnp.ones((1,), bool))
 
     def logits(params: Params, graphs: Graphs) -> jax.Array:
-        return head.apply(params, *graphs)
+        if graphs.mask.size <= NODES_TOGETHER:
+            return head.apply(params, *graphs)
+        return jax.lax.map(lambda segment: head.apply(params, *segment), tuple(graphs), batch_size=max(1, NODES_TOGETHER // graphs.mask.shape[-1]))
 
     def adapt(params: Params, support: Support, key: jax.Array) -> Params:
         size = min(batch, len(support.labels))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from acx_jax.contracts import Graphs
 
-STEPS = (16, 24, 32, 40, 56, 96)  # rows of a packed batch; each is compiled, and a batch pays for the next one up
+STEPS = (16, 24, 32, 40, 56, 96, 384, 1536, 6144)  # rows of a packed batch; each is compiled, and a batch pays for the next one up
 
 
 def row_sizes(most: int) -> tuple[int, ...]:

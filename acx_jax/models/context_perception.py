@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from acx_jax.models.neighbours import nearest_neighbours
+from acx_jax.models.neighbours import of_neighbours
 
 GROUP_WIDTH = 4  # channels a group of the inner convolutions
 STEM_GROUPS = 4
@@ -127,8 +127,8 @@ class ContextBlock(nn.Module):
         bias = self.param("semantic_in_bias", init, (width,))
         of_neighbour = _rows(x, lambda rows: rows @ kernel[: x.shape[-1]])
         of_node = _rows(x, lambda rows: rows @ kernel[x.shape[-1]:]) + bias
-        picks, valid = nearest_neighbours(jax.lax.stop_gradient(x), segment, k=self.neighbours)
-        edges = nn.relu(jnp.einsum("...njm,...mc->...njc", picks.astype(x.dtype), of_neighbour) + of_node[..., None, :])
+        edges, valid = of_neighbours(of_neighbour, x, segment, k=self.neighbours)
+        edges = nn.relu(edges + of_node[..., None, :])
         edges = nn.relu(GroupedConv(width, self.groups, taps=1, name="semantic_group")(edges))
         edges = NodeLinear(x.shape[-1], name="semantic_out")(edges)
         return jnp.max(jnp.where(valid[..., None], edges, -jnp.inf), axis=-2)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from acx_jax.contracts import ContextFeatures, Support
-from acx_jax.fewshot import baselines, gradient_heads
+from acx_jax.fewshot import baselines, gradient_heads, mcp as mcp_module
 from acx_jax.fewshot.episodes import class_labels, fitting_chunk, score_episodes
 from acx_jax.fewshot.mcp import mcp
 from acx_jax.fewshot.ragged import gather, ragged, size_groups
@@ -109,3 +109,11 @@ def test_as_many_episodes_as_half_of_the_memory_holds():
     assert fitting_chunk(None, **sizes) == 10 and fitting_chunk(None, **sizes | {"nodes": 1}) == 100
     assert [fitting_chunk(memory, **sizes) for memory in (0, one, 2 * one, 80 * 2**30)] == [1, 1, 1, 80 * 2**30 // 2 // one]
     assert fitting_chunk(80 * 2**30, **sizes) > 200
+
+
+def test_segments_scored_a_few_at_a_time_have_the_same_logits(features, monkeypatch):
+    learner, graphs = LEARNERS["mcp"], gather(ragged(features), np.arange(5), nodes=5)
+    params = jax.jit(learner.init)(jax.random.key(0))
+    together = learner.logits(params, graphs)
+    monkeypatch.setattr(mcp_module, "NODES_TOGETHER", 12)
+    np.testing.assert_allclose(learner.logits(params, graphs), together, rtol=1e-4, atol=1e-5)

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acx_jax.models import neighbours
 from acx_jax.models.context_perception import ContextHead, GroupedConv
-from acx_jax.models.neighbours import nearest_neighbours
+from acx_jax.models.neighbours import of_neighbours
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -50,21 +53,41 @@ def test_segments_packed_one_after_the_other_equal_each_alone(pool):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), *gradients)
 
 
+@pytest.mark.parametrize("many", [1, 256])
 @given(nodes=st.integers(1, 12), real=st.integers(1, 12), k=st.integers(1, 15), seed=st.integers(0, 99))
 @settings(max_examples=15, deadline=None)
-def test_neighbours_equal_a_sort(nodes, real, k, seed):
-    real = min(real, nodes)
-    x = np.random.default_rng(seed).standard_normal((nodes, 3)).astype(np.float32)
-    picks, valid = nearest_neighbours(jnp.asarray(x), jnp.where(jnp.arange(nodes) < real, 0, -1), k=k)
-    assert picks.shape == (nodes, min(k, nodes), nodes)
-    for n in range(real):
-        expected = np.argsort(((x[:real] - x[n]) ** 2).sum(-1), kind="stable")[: min(k, real)]
-        assert [int(np.flatnonzero(p)[0]) for p in picks[n][valid[n]]] == expected.tolist()
+def test_neighbours_equal_a_sort(many, nodes, real, k, seed):
+    real, rng = min(real, nodes), np.random.default_rng(seed)
+    x, values = (rng.standard_normal((2, nodes, 3)).astype(np.float32) for _ in range(2))
+    with mock.patch.multiple(neighbours, MANY=many, BLOCK=5):
+        found, valid = of_neighbours(jnp.asarray(values), jnp.asarray(x), jnp.broadcast_to(jnp.where(jnp.arange(nodes) < real, 0, -1), (2, nodes)), k=k)
+    assert found.shape == (2, nodes, min(k, nodes), 3) and np.isfinite(found).all()
+    for graph, n in np.ndindex(2, real):
+        expected = np.argsort(((x[graph, :real] - x[graph, n]) ** 2).sum(-1), kind="stable")[: min(k, real)]
+        np.testing.assert_array_equal(found[graph, n][valid[graph, n]], values[graph, expected])
+    assert (valid.sum(axis=-1)[:, real:] == 1).all()
 
 
-def test_equal_nodes_keep_every_node_its_own_neighbour():
-    picks, _ = nearest_neighbours(jnp.ones((6, 3)), jnp.zeros(6, int), k=2)
-    assert picks[:, 0].argmax(-1).tolist() == list(range(6))
+@pytest.mark.parametrize("many", [1, 256])
+def test_equal_nodes_keep_every_node_its_own_neighbour(many):
+    with mock.patch.multiple(neighbours, MANY=many, BLOCK=4):
+        found, _ = of_neighbours(jnp.arange(6.0)[:, None], jnp.ones((6, 3)), jnp.zeros(6, int), k=2)
+    assert found[:, 0, 0].tolist() == list(range(6))
+    assert found[:, 1, 0].tolist() == [1, 0, 0, 0, 0, 0]
+
+
+def test_many_nodes_give_the_logits_and_gradients_of_few():
+    head, rng = ContextHead(hidden=16, groups=4), np.random.default_rng(0)
+    x, segment = rng.standard_normal((23, 8)).astype(np.float32), np.repeat([0, 1, -1], [12, 9, 2])
+    params = jax.jit(head.init)(jax.random.key(0), x, np.ones(23, bool))
+
+    def loss(params, x):
+        return (head.apply(params, x, segment, segments=2, method="packed") ** 2).sum()
+
+    few = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
+    with mock.patch.multiple(neighbours, MANY=1, BLOCK=5):
+        many = jax.jit(jax.value_and_grad(lambda *of: loss(*of), argnums=(0, 1)))(params, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), few, many)
 
 
 def test_grouped_convolution_equals_a_loop():
