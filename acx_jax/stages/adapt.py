@@ -27,6 +27,7 @@ from acx_jax.stages.adapt_program import handed_on, make_program
 from acx_jax.stages.adapt_record import OneBehind, Record, in_words
 from acx_jax.stages.encoder import settings as encoder_settings
 from acx_jax.stages.job import Job
+from acx_jax.stages.training_words import handed_on as handed_on_in_words
 
 SUMMARY, ENCODER, CHECKPOINTS = "summary.json", "encoder", "checkpoints"
 Asked = Callable[[int], BaseException | None]
@@ -53,6 +54,8 @@ def run(job: Job) -> None:
                         f"{job.config.adapt.learning_rate}), and remove {job.out / CHECKPOINTS}")
     save_variables(job.out / ENCODER, variables)
     write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": _video_count(clips)} | probed)
+    if probed or job.config.adapt.result != "trained":
+        job.log.info(f"adapt: {handed_on_in_words(job.config.adapt.result, job.config.adapt.steps, probed.get('probe'))}")
 
 
 def take_part(job: Job) -> None:

@@ -17,7 +17,7 @@ from acx_jax.data import prepared
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import adapt, check, embed, encoder, evaluate, learners, meta_train, prepare, report, source_train
+from acx_jax.stages import adapt, check, embed, encoder, evaluate, learners, meta_train, prepare, report, report_training, source_train
 from acx_jax.stages.job import Job
 
 STAMP = "stage.json"
@@ -53,9 +53,13 @@ SOURCE_STAGES: dict[str, Stage] = {  # of a run that trains an encoder on source
     "check": STAGES["check"],
     "prepare": STAGES["prepare"],
     "meta_train": Stage(("prepare",), source_train.settings, source_train.run, encoder.inputs),
+    "report": Stage(("prepare", "meta_train"), report_training.settings, report_training.run),
 }
 
-ADAPTATION_STAGES = {name: STAGES[name] for name in ("check", "prepare", "adapt")}  # of data in which nothing is labelled abnormal
+ADAPTATION_STAGES: dict[str, Stage] = {  # of data in which nothing is labelled abnormal
+    **{name: STAGES[name] for name in ("check", "prepare", "adapt")},
+    "report": Stage(("prepare", "adapt"), report_training.settings, report_training.run),
+}
 ADAPTATION_ONLY = ("bdd100k",)
 
 
@@ -131,7 +135,7 @@ def _check_goal(goal: str, config: ConfigDict) -> None:
                          "evaluates nothing: give its folder to another run with --config.encoder.weights=FOLDER, or set --config.source.steps=0")
     if config.data.builder in ADAPTATION_ONLY and goal not in ("all", *stages_of(config)):
         raise UsageError(f"--stage={goal}: nothing in a data set of config.data.builder={config.data.builder!r} is labelled abnormal, so it is only "
-                         "adapted on (check, prepare, adapt): give the run's folder to another run with --config.encoder.weights=FOLDER")
+                         "adapted on (check, prepare, adapt, report): give the run's folder to another run with --config.encoder.weights=FOLDER")
     if goal == "meta_train" and not config.meta.steps and not config.source.steps:
         raise UsageError("--stage=meta_train: config.meta.steps is 0, so there is nothing to do: say how many, such as "
                          "--config.meta.steps=200 (or --config.source.steps to train an encoder on source classes)")

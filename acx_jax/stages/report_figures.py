@@ -34,7 +34,7 @@ def accuracies(rows: tuple[Row, ...], chance: float) -> bytes:
                   textcoords="offset points", ha="center", va="bottom", color=GREY)
     axes.set_yticks(range(len(rows)), [row_name(row) for row in rows])
     axes.set(xlim=(0, 100), ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy, %")
-    return _png(figure, axes)
+    return as_png(figure, axes)
 
 
 def roc(curves: dict[str, np.ndarray], classes: np.ndarray) -> bytes:
@@ -49,7 +49,7 @@ def roc(curves: dict[str, np.ndarray], classes: np.ndarray) -> bytes:
         _roc_curve(axes, features, *_pooled(scores, classes), height=0.06 + 0.09 * (len(curves) - 1 - place))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="normal segments called abnormal", ylabel="abnormal segments found",
              aspect="equal")
-    return _png(figure, axes)
+    return as_png(figure, axes)
 
 
 def histograms(curves: dict[str, np.ndarray], classes: np.ndarray) -> bytes:
@@ -60,23 +60,18 @@ def histograms(curves: dict[str, np.ndarray], classes: np.ndarray) -> bytes:
         _histogram(axes, *_pooled(expit(margins), classes))
         axes.set_title(FEATURES.get(features, features), loc="left", fontsize=9, color=GREY)
     panels[-1].set_xlabel("score: probability of abnormal")
-    return _png(figure, *panels)
+    return as_png(figure, *panels)
 
 
-def adaptation(losses: tuple[Row, ...]) -> bytes:
-    """The contrastive loss by training step, and how sure the encoder is of the right pair where that was logged."""
-    series = [(key, label) for key, label in (("loss", "loss"), ("positive_probability", "probability of the right pair"))
-              if any(key in line for line in losses)]
-    figure = Figure(figsize=(7, 2.2), layout="constrained")
-    panels = figure.subplots(1, len(series), squeeze=False)[0]
-    for axes, (key, label), colour in zip(panels, series, ("#0072B2", "#D55E00")):
-        lines = [line for line in losses if key in line]
-        axes.plot([line["step"] for line in lines], [line[key] for line in lines], color=colour,
-                  marker="o" if len(lines) < 60 else "", markersize=3)
-        axes.set_title(label, loc="left", fontsize=10)
-        axes.set_xlabel("step")
-        axes.set_ylim(bottom=0)
-    return _png(figure, *panels)
+def as_png(figure: Figure, *all_axes: Axes) -> bytes:
+    """The figure as a PNG image, its axes in the report's style."""
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=DPI, facecolor="white")
+    return out.getvalue()
 
 
 def _accuracy(axes: Axes, place: int, row: Row) -> None:
@@ -119,13 +114,3 @@ def _histogram(axes: Axes, scores: np.ndarray, classes: np.ndarray) -> None:
         axes.stairs(share, BINS, color=colour, linewidth=1.5)
         axes.text((0.72, 0.98)[label], 1.04, LABELS[label], transform=axes.transAxes, ha="right", color=colour, fontsize=9)
     axes.set(xlim=(0, 1), ylim=(0, None), yticks=[], ylabel="share")
-
-
-def _png(figure: Figure, *all_axes: Axes) -> bytes:
-    for axes in all_axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        axes.set_axisbelow(True)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI, facecolor="white")
-    return out.getvalue()

@@ -15,6 +15,7 @@ from acx_jax.data.episode_file import read_episodes
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.metrics import chance_accuracy
+from acx_jax.stages.embed import SETS
 
 Row = dict[str, Any]  # one row of evaluate/results.json
 Scored = tuple[str, str]  # (features, learner)
@@ -22,12 +23,25 @@ Scored = tuple[str, str]  # (features, learner)
 MEASURES = ("accuracy", "accuracy_ci95", "balanced_accuracy", "balanced_accuracy_ci95", "auroc", "average_precision", "recall_normal", "recall_abnormal")
 
 
+class Training(NamedTuple):
+    """What the stages tell of their training, nothing of that which did not happen.
+
+    losses: a line a step of the adaptation. probes: a line a probe of it. probe: what adapt/summary.json says of the probes. meta: lines of
+    meta-training by the features that it saw, or under "" where it trained the encoder.
+    """
+
+    losses: tuple[Row, ...] = ()
+    probes: tuple[Row, ...] = ()
+    probe: Row | None = None
+    meta: tuple[tuple[str, tuple[Row, ...]], ...] = ()
+
+
 class Findings(NamedTuple):
     """Everything the report shows.
 
     rows: the rows over all segments. split_rows: those of one category or one side of ego_involved. margins: float [E,
     way * query], how far the logit of abnormal lies above that of normal, by (features, learner). segments: the stored segments of both
-    splits; `episodes` index those of the split "evaluate". comparisons: those of evaluate/comparisons.json. losses: one dict a training step, none without adaptation.
+    splits; `episodes` index those of the split "evaluate". comparisons: those of evaluate/comparisons.json.
     """
 
     rows: tuple[Row, ...]
@@ -37,7 +51,7 @@ class Findings(NamedTuple):
     margins: dict[Scored, np.ndarray]
     segments: tuple[StoredSegment, ...]
     coverage: Coverage
-    losses: tuple[Row, ...]
+    training: Training
     comparisons: tuple[Row, ...]
     windows: int | None
     overrides: dict[str, str]
@@ -68,11 +82,24 @@ def load(workdir: Path) -> Findings:
         margins=_read_margins(evaluate / "scores", rows),
         segments=segments,
         coverage=coverage,
-        losses=_read_lines(workdir / "adapt" / "log.jsonl"),
+        training=load_training(workdir),
         comparisons=tuple(_read_json(evaluate / "comparisons.json", ())),
         windows=_read_json(workdir / "embed" / "summary.json", {}).get("windows"),
-        overrides=_read_json(workdir / "config.json", {}).get("overrides", {}),
+        overrides=read_overrides(workdir),
     )
+
+
+def load_training(workdir: Path) -> Training:
+    """What adaptation and meta-training left."""
+    adapt, meta = workdir / "adapt", workdir / "meta_train"
+    logs = [(name, _read_lines(meta / name / "log.jsonl")) for name in ("", *SETS)]
+    return Training(_read_lines(adapt / "log.jsonl"), _read_lines(adapt / "probes.jsonl"), _read_json(adapt / "summary.json", {}).get("probe"),
+                    tuple((name, lines) for name, lines in logs if lines))
+
+
+def read_overrides(workdir: Path) -> dict[str, str]:
+    """The settings that were given on the command line."""
+    return _read_json(workdir / "config.json", {}).get("overrides", {})
 
 
 def true_classes(episodes: Episodes) -> np.ndarray:

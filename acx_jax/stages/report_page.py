@@ -12,11 +12,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from acx_jax import __version__
-from acx_jax.contracts import LABELS, SPLITS, StoredSegment
+from acx_jax.contracts import LABELS, SPLITS, Coverage, StoredSegment
 from acx_jax.fewshot.metrics import chance_precision
+from acx_jax.stages import report_curves as curves
 from acx_jax.stages import report_figures as figures
+from acx_jax.stages import report_verdict, training_words
 from acx_jax.stages import report_words as words
-from acx_jax.stages.report_inputs import Findings, true_classes
+from acx_jax.stages.report_inputs import Findings, Training, true_classes
 from acx_jax.stages.report_samples import Sample
 
 SHOWN_SKIPPED = 50  # the page stays readable when a whole disk of videos is broken
@@ -24,12 +26,12 @@ SHOWN_SKIPPED = 50  # the page stays readable when a whole disk of videos is bro
 
 def html(findings: Findings, config: ConfigDict, workdir: Path, samples: dict[str, list[Sample]]) -> str:
     """The self-contained page. samples: lists by heading."""
-    return _fill("report.html.j2", **_facts(findings, config, workdir), samples=samples, plots=_plots(findings))
+    return fill("report.html.j2", **_facts(findings, config, workdir), samples=samples, plots=_plots(findings, config))
 
 
 def markdown(findings: Findings, config: ConfigDict, workdir: Path, samples: dict[str, list[Sample]]) -> str:
     """The same in text, without images."""
-    return _fill("report.md.j2", **_facts(findings, config, workdir), samples=samples)
+    return fill("report.md.j2", **_facts(findings, config, workdir), samples=samples)
 
 
 def segment_table(segments: tuple[StoredSegment, ...]) -> list[dict[str, Any]]:
@@ -50,25 +52,51 @@ def _spread(lengths: list[int]) -> str:
 
 
 def _facts(findings: Findings, config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    return {
-        "labels": LABELS, "name": config.name, "seed": config.seed, "version": __version__,
-        "was_run": words.what_was_run(findings, config), "verdict": words.verdict(findings, config.episodes.reported),
-        "best": words.best_row(findings.rows), "against_best": words.against_best(findings),
-        "findings": findings, "coverage": findings.coverage, "table": segment_table(findings.segments),
-        "shown_skipped": findings.coverage.skipped[:SHOWN_SKIPPED],
-        "chance_precision": chance_precision(findings.episodes.queries), "command": words.command(config, workdir, findings.overrides),
+    shared = common_facts(config, workdir, findings.segments, findings.coverage, findings.overrides)
+    return shared | {
+        "was_run": words.what_was_run(findings, config),
+        "verdict": report_verdict.verdict(findings, config.episodes.reported, config.adapt.result),
+        "adapted": _adapted(findings.training, config), "started": _started(findings, config), "meta_said": words.meta_training(config),
+        "best": words.best_row(findings.rows), "against_best": report_verdict.against_best(findings),
+        "findings": findings, "chance_precision": chance_precision(findings.episodes.queries),
     }
 
 
-def _plots(findings: Findings) -> dict[str, Any]:
-    classes = true_classes(findings.episodes)
-    curves = _by_learner(findings.margins)
+def common_facts(config: ConfigDict, workdir: Path, segments: tuple[StoredSegment, ...], coverage: Coverage, overrides: dict[str, str]) -> dict[str, Any]:
+    """What the base of all pages tells: of the run, its data, and how to do it again."""
+    return {"labels": LABELS, "name": config.name, "seed": config.seed, "version": __version__, "overrides": overrides, "coverage": coverage,
+            "table": segment_table(segments), "shown_skipped": coverage.skipped[:SHOWN_SKIPPED], "command": words.command(config, workdir, overrides)}
+
+
+def _adapted(training: Training, config: ConfigDict) -> list[str]:
+    """Which encoder the adaptation handed on; nothing where that goes without saying."""
+    if not training.losses or (training.probe is None and config.adapt.result == "trained"):
+        return []
+    return [training_words.handed_on(config.adapt.result, config.adapt.steps, training.probe)]
+
+
+def _started(findings: Findings, config: ConfigDict) -> dict[str, list[str]]:
+    """What each meta-training of a start came to, by the features it saw."""
+    return {words.SEEN[name]: training_words.judged(lines, what="start", steps=config.meta.steps, patience=config.meta.patience,
+                                                                  chance=1 / findings.episodes.way) for name, lines in findings.training.meta}
+
+
+def _plots(findings: Findings, config: ConfigDict) -> dict[str, Any]:
+    classes, training = true_classes(findings.episodes), findings.training
+    margins = _by_learner(findings.margins)
     return {
         "accuracies": figures.accuracies(findings.rows, findings.chance),
-        "adaptation": figures.adaptation(findings.losses) if findings.losses else None,
+        "adaptation": curves.adaptation(training.losses, training.probes, chosen=_probed_step(training, config)) if training.losses else None,
+        "meta": {words.SEEN[name]: curves.meta_training(lines, chance=1 / findings.episodes.way, chosen=training_words.chosen(lines)["step"])
+                 for name, lines in training.meta},
         "learners": [(words.learner_name(learner), figures.roc(of, classes), figures.histograms(of, classes))
-                     for learner, of in curves.items()],
+                     for learner, of in margins.items()],
     }
+
+
+def _probed_step(training: Training, config: ConfigDict) -> int | None:
+    """The step that the probe chose."""
+    return int(training.probe["best_step"]) if training.probe and config.adapt.result == "best" else None
 
 
 def _by_learner(margins: dict[tuple[str, str], np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -79,13 +107,17 @@ def _by_learner(margins: dict[tuple[str, str], np.ndarray]) -> dict[str, dict[st
             for name in learners}
 
 
-def _fill(template: str, **facts: Any) -> str:
-    environment = jinja2.Environment(autoescape=template.endswith(".html.j2"), undefined=jinja2.StrictUndefined,
+def fill(template: str, **facts: Any) -> str:
+    """A template's text with these facts in it; that of a page takes names of users for text alone."""
+    environment = jinja2.Environment(autoescape=template.endswith(".html.j2"), undefined=jinja2.StrictUndefined, loader=jinja2.FunctionLoader(_template),
                                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"percent": words.percent, "accuracy": words.accuracy, "row_name": words.row_name, "interval": words.with_interval,
                             "number": _number, "data": _data, "plain": _plain}
-    text = importlib.resources.files(__package__).joinpath(template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(**facts)
+    return environment.get_template(template).render(**facts)
+
+
+def _template(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _number(value: float) -> str:

@@ -154,12 +154,16 @@ def test_rendered_videos_need_none(tmp_path):
 def test_data_without_labels_are_checked_prepared_and_adapted_on_alone(tmp_path, monkeypatch):
     for i in range(4):
         pictures(tmp_path / "data" / f"drive{i}", i)
-    said, ran = io.StringIO(), []
+    said = io.StringIO()
     config = schema.from_flat({"data.root": str(tmp_path / "data"), "data.builder": "bdd100k", "encoder.arch": "r2plus1d_tiny",
-                               "encoder.weights": "random"})
-    monkeypatch.setitem(pipeline.ADAPTATION_STAGES, "adapt", pipeline.STAGES["adapt"]._replace(run=lambda job: ran.append("adapt")))
+                               "encoder.weights": "random", "adapt.steps": 2})
+    lines = "".join(f'{{"step": {step}, "loss": 1.5}}\n' for step in (1, 2))
+    adapt = pipeline.STAGES["adapt"]._replace(run=lambda job: (job.out / "log.jsonl").write_text(lines))
+    monkeypatch.setitem(pipeline.ADAPTATION_STAGES, "adapt", adapt)
     pipeline.bring_up_to_date("all", config=config, workdir=tmp_path / "work", log=RunLog(terminal=said))
-    assert ran == ["adapt"] and "no segment to evaluate is labelled abnormal" in said.getvalue()
-    assert {path.name for path in (tmp_path / "work").iterdir()} == {"check", "prepare", "adapt"}
+    assert "no segment to evaluate is labelled abnormal" in said.getvalue()
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"check", "prepare", "adapt", "report"}
+    page = (tmp_path / "work" / "report" / "index.html").read_text()
+    assert page.count("<img") == 1 and "adapted in 2 steps of 8 clips" in page and "the trained one, behind the last step, 2." in page
     with pytest.raises(UsageError, match="--stage=evaluate: nothing in a data set of config.data.builder='bdd100k' is labelled abnormal"):
         pipeline.refuse("evaluate", config)

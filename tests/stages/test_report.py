@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +18,10 @@ from acx_jax import config as schema
 from acx_jax.contracts import Segment, StoredSegment
 from acx_jax.errors import UsageError
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import report, report_inputs, report_samples, report_words
+from acx_jax.stages import report, report_curves, report_inputs, report_samples, report_verdict, report_words, training_words
 from acx_jax.stages.job import Job
 
+from PIL import Image
 from report_case import Case, make_case, write_case
 
 FEW = {"strengths": {("pretrained", "proto"): 0.5}}
@@ -52,11 +56,17 @@ class Page(HTMLParser):
             self.cells[-1][-1] += data
 
 
-def make_report(case: Case, workdir: Path, **settings: str) -> tuple[str, str]:
-    """The page and the text, from a workdir that is filled with `case`; the records hold grey frames."""
+def make_report(case: Case, workdir: Path, also: dict[str, Any] | None = None, **settings: str) -> tuple[str, str]:
+    """The page and the text, from a workdir that is filled with `case`, and with `also`: JSON values, or lists of lines, by path.
+
+    The records hold grey frames.
+    """
     out = workdir / "report"
     out.mkdir()
     write_case(case, workdir)
+    for name, value in (also or {}).items():
+        (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+        (workdir / name).write_text("".join(json.dumps(line) + "\n" for line in value) if name.endswith("jsonl") else json.dumps(value))
     config = schema.with_overrides(schema.default_config(), {"name": "demo", "report.samples": "2", **settings})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_inputs.prepared, "load", lambda folder: (case.segments, case.coverage))
@@ -142,13 +152,67 @@ def make_sentences(case: Case, settings: dict[str, str]) -> str:
 
 def findings_of(case: Case) -> report_inputs.Findings:
     margins = {name: logit(scores) for name, scores in case.scores.items()}
-    return report_inputs.Findings(tuple(case.rows), (), case.episodes, "disjoint", margins, case.segments, case.coverage, (), (), None, {})
+    return report_inputs.Findings(tuple(case.rows), (), case.episodes, "disjoint", margins, case.segments, case.coverage, report_inputs.Training(), (), None, {})
 
 
 def test_no_absolute_path_and_the_command_is_quoted(small, tmp_path_factory):
     for said in small:
         assert str(tmp_path_factory.getbasetemp()) not in said and "/home" not in said
     assert "--workdir=runs/small0 '--config.data.root=my videos' --config.adapt.steps=12" in small[1]
+
+
+def probed(values: dict[int, float], best: int) -> dict[str, Any]:
+    """What an adaptation with a probe leaves."""
+    return {"adapt/probes.jsonl": [{"step": step, "probe_auroc": value} for step, value in values.items()],
+            "adapt/summary.json": {"adapted": True, "probe": {"best_step": best, "best": values[best], "before": values[0]}}}
+
+
+def test_an_encoder_that_the_probe_left_as_it_was_is_said_plainly(tmp_path, usual):
+    html, text = make_report(make_case(), tmp_path, probed({0: 0.6, 6: 0.5, 12: 0.55}, 0), **{"adapt.result": "best", "adapt.steps": "12"})
+    said = "The probe never got better than at step 0 (AUROC 0.600): the encoder handed on is the one it started from, so before and after are the same."
+    for one in (Page(html).text, text):
+        assert one.count(said) == 2 and "Adaptation raised" not in one and "no clear difference" not in one  # in the verdict and by the curve
+    assert "nearest neighbours told" in html and "nearest neighbours told" not in usual[0]
+
+
+@pytest.mark.parametrize("result, best, said", [
+    ("best", 6, "The encoder handed on is that of step 6 of 12, where the probe was best: AUROC 0.700, 0.600 before the first step."),
+    ("trained", 6, "The encoder handed on is the trained one, behind the last step, 12. The probe, which chose nothing, was best at step 6"),
+    ("average", 0, "is the slow average of the trained one, behind the last step, 12. The probe, which chose nothing, was best at step 0"),
+])
+def test_the_encoder_handed_on_is_named(tmp_path, result, best, said):
+    values = {0: 0.6, 6: 0.7 if best else 0.5, 12: 0.5}
+    html, text = make_report(make_case(**FEW), tmp_path, probed(values, best), **{"adapt.result": result, "adapt.steps": "12"})
+    assert said in Page(html).text and said in text
+
+
+def test_an_average_is_named_without_a_probe_and_the_trained_one_goes_without_saying(tmp_path, small):
+    html, text = make_report(make_case(**FEW), tmp_path, **{"adapt.result": "average", "adapt.steps": "12"})
+    said = "The encoder handed on is the slow average of the trained one, behind the last step, 12."
+    assert said in html and said in text and not [one for one in small if "handed on" in one]
+
+
+def test_meta_training_is_drawn_with_the_step_that_was_chosen(tmp_path, small):
+    lines = [{"step": step, "loss": 1 / step, "validation_loss": loss, "validation_accuracy": 0.75} for step, loss in ((10, 0.7), (20, 0.5), (30, 0.6))]
+    also = {"meta_train/pretrained/log.jsonl": lines, "meta_train/adapted/log.jsonl": lines[:2]}
+    html, text = make_report(make_case(**FEW), tmp_path, also, **{"meta.steps": "40", "meta.patience": "1", "meta.method": "anil", "meta.learner": "linear"})
+    for one in (Page(html).text, text):
+        assert one.index("Meta-training on features before adaptation") < one.index("Meta-training on features after adaptation")
+        assert one.count("The start handed on is that of step 20, which has the lowest loss on the validation episodes, 0.500; its accuracy on them is 75.0 %") == 2
+        assert "Training stopped at step 30 of 40, behind 1 validation without a lower loss." in one and "Training stopped at step 20 of 40" in one
+    assert html.count("ANIL of the linear head") == 2 and len(Page(html).links) == len(Page(small[0]).links) + 2
+    assert not [one for one in small if "Meta-training" in one]
+
+
+@pytest.mark.parametrize("steps, every", [(1, 1), (3, 5), (600, 50)])
+def test_curves_are_drawn_of_few_and_many_steps(steps, every):
+    lines = [{"step": i, "loss": 2.0 / i, "accuracy": 0.5} | ({"validation_loss": 1.0, "validation_accuracy": 0.5} if i % every == 0 else {})
+             for i in range(1, steps + 1)]
+    best = training_words.chosen(lines)
+    assert (best and best["step"]) == (every if steps >= every else None)
+    for image in (report_curves.meta_training(lines, chance=0.2, chosen=best and best["step"]),
+                  report_curves.adaptation(lines, [{"step": 0, "probe_auroc": 0.5}], chosen=0)):
+        assert np.ptp(np.asarray(Image.open(io.BytesIO(image)).convert("L"))) > 200
 
 
 def test_names_of_videos_cannot_break_the_page(tmp_path):
@@ -210,7 +274,7 @@ def test_verdict_claims_no_more_than_the_paired_intervals_allow(pretrained, adap
     names = [f"{row['features']}-{row['learner']}" for row in rows]
     pairs = [{"row": names[i], "other": names[j], "accuracy": rows[i]["accuracy"] - rows[j]["accuracy"], "accuracy_ci95": half}
              for i, j in ((0, 1), (0, 2), (2, 1)) if half is not None]
-    verdict = " ".join(report_words.verdict(findings_of(case._replace(rows=rows))._replace(comparisons=tuple(pairs))))
+    verdict = " ".join(report_verdict.verdict(findings_of(case._replace(rows=rows))._replace(comparisons=tuple(pairs))))
     for words in said:
         assert words in verdict
     assert ("Length alone tells" in verdict) == ("Length alone tells" in said)
@@ -271,9 +335,9 @@ def test_differences_are_of_the_best_row_less_the_others():
              {"row": others[1], "other": own, "accuracy": -0.05, "accuracy_ci95": 0.1, "auroc": 0.02, "auroc_ci95": 0.1},
              {"row": others[0], "other": others[1], "accuracy": 9, "accuracy_ci95": 9, "auroc": 9, "auroc_ci95": 9}]
     findings = findings_of(case)._replace(comparisons=tuple(pairs))
-    found = report_words.against_best(findings)
+    found = report_verdict.against_best(findings)
     assert [(pair["accuracy"], pair["auroc"], pair["apart"]) for pair in found] == [(0.2, 0.3, True), (0.05, -0.02, False)]
-    assert report_words.against_best(findings._replace(rows=())) == []
+    assert report_verdict.against_best(findings._replace(rows=())) == []
 
 
 def test_a_measure_with_its_interval():

@@ -92,6 +92,16 @@ def test_a_run_leaves_an_encoder_that_other_runs_can_start_from(whole):
     assert weights.run_arch(workdir) == "r2plus1d_tiny"
 
 
+def test_its_report_shows_the_training(whole):
+    page, text = ((whole[0] / "report" / name).read_text() for name in ("index.html", "report.md"))
+    summary = json.loads((whole[0] / "meta_train/summary.json").read_text())
+    for said in (page, text):
+        assert f"the lowest loss on the validation episodes, {summary['validation_loss']:.3f}" in said and "(chance 50 %)" in said
+        assert "It trained for all of its 4 steps." in said and "4 steps of 4 episodes, 2-way 1-shot 2-query, with prototypes" in said
+        assert f"3 classes trained on: {', '.join(summary['train_classes'])}." in said and "15 of 15 listed videos" in said
+    assert page.count("<img") == 1 and "data:image/png;base64," in page and str(whole[0]) not in page
+
+
 def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(root, whole, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
