@@ -10,15 +10,17 @@ import numpy as np
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 SIGMAS = (0.1, 2.0)
+Ranges = tuple[tuple[float, float], ...]  # of the factors of brightness, contrast and saturation, and of the turn of the hue
+PUBLISHED: Ranges = ((0.5, 1.5), (0.5, 1.5), (0.75, 1.25), (-0.5, 0.5))
 
 
-def jitter(key: jax.Array, clip: jax.Array, *, with_hue: bool = True) -> jax.Array:
+def jitter(key: jax.Array, clip: jax.Array, *, with_hue: bool = True, ranges: Ranges = PUBLISHED) -> jax.Array:
     """All four changes in random order, one draw for all frames. clip float [T, H, W, 3] in [0, 1] -> the same.
 
-    Factors as published: brightness and contrast in [0.5, 1.5], saturation in [0.75, 1.25], hue in [-0.5, 0.5] of the circle.
-    with_hue: False leaves the hue as it is, and dm-pix unused.
+    ranges: factors are uniform in them; as published brightness and contrast in [0.5, 1.5], saturation in [0.75, 1.25], hue in [-0.5, 0.5] of
+    the circle. with_hue: False leaves the hue as it is, and dm-pix unused.
     """
-    changes, order = _drawn(key)
+    changes, order = _drawn(key, ranges)
     if not with_hue:
         changes = [*changes[:-1], lambda clip: clip]
     return jax.lax.scan(lambda changed, which: (jax.lax.switch(which, changes, changed), None), clip, order)[0]
@@ -30,10 +32,9 @@ def last_jitter(key: jax.Array, clip: jax.Array) -> jax.Array:
     return jax.lax.switch(order[-1], changes, clip)
 
 
-def _drawn(key: jax.Array) -> tuple[list[Callable[[jax.Array], jax.Array]], jax.Array]:
+def _drawn(key: jax.Array, ranges: Ranges = PUBLISHED) -> tuple[list[Callable[[jax.Array], jax.Array]], jax.Array]:
     """The four changes with their factors, and their order."""
     order_key, *keys = jax.random.split(key, 5)
-    ranges = ((0.5, 1.5), (0.5, 1.5), (0.75, 1.25), (-0.5, 0.5))
     factors = [jax.random.uniform(k, (), minval=low, maxval=high) for k, (low, high) in zip(keys, ranges)]
     changes = [lambda x, change=change, factor=factor: jnp.clip(change(x, factor), 0, 1)
                for change, factor in zip((brightness, contrast, saturation, hue), factors)]

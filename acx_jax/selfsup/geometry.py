@@ -40,18 +40,26 @@ def crop(key: jax.Array, grid: Grid, *, of: int) -> Grid:
 
 
 def resized_crop(key: jax.Array, grid: Grid, *, of: int) -> Grid:
-    """A rectangle at a random place of the frame of `of` x `of`, its area uniform in AREAS, the logarithm of width / height in ASPECTS.
+    """The `rectangle` of AREAS of the frame of `of` x `of` in place of the output's square."""
+    first, sides = rectangle(key, jnp.array([of, of]), areas=AREAS)
+    return Grid(*((line + 0.5) * (side / len(line)) - 0.5 + start for line, side, start in zip(grid, sides, first)))
 
-    As torchvision's: the first of ATTEMPTS draws, rounded to whole pixels, that fits into the frame, and without one the whole frame.
+
+def rectangle(key: jax.Array, frame: jax.Array, *, areas: tuple[float, float]) -> tuple[jax.Array, jax.Array]:
+    """A rectangle at a random place of a frame: its first row and column, and its height and width, each int32 [2].
+
+    frame: int32 [2], height and width. The area is uniform in `areas`, shares of the frame's, the logarithm of width / height in ASPECTS. As
+    torchvision's: the first of ATTEMPTS draws, rounded to whole pixels, that fits into the frame; without one the largest in its middle whose aspect is allowed.
     """
     area_key, aspect_key, place_key = jax.random.split(key, 3)
-    area = of**2 * jax.random.uniform(area_key, (ATTEMPTS,), minval=AREAS[0], maxval=AREAS[1])
+    area = frame[0] * frame[1] * jax.random.uniform(area_key, (ATTEMPTS,), minval=areas[0], maxval=areas[1])
     aspect = jnp.exp(jax.random.uniform(aspect_key, (ATTEMPTS,), minval=np.log(ASPECTS[0]), maxval=np.log(ASPECTS[1])))
     drawn = jnp.round(jnp.sqrt(area[:, None] * jnp.stack([1 / aspect, aspect], -1))).astype(int)
-    fits = jnp.all((drawn > 0) & (drawn <= of), axis=-1)
-    sides = jnp.where(jnp.any(fits), drawn[jnp.argmax(fits)], of)
-    first = jax.random.randint(place_key, (2,), 0, of - sides + 1)
-    return Grid(*((line + 0.5) * (side / len(line)) - 0.5 + start for line, side, start in zip(grid, sides, first)))
+    fits = jnp.all((drawn > 0) & (drawn <= frame), axis=-1)
+    largest = jnp.minimum(frame, jnp.round(frame[::-1] * jnp.array([1 / ASPECTS[0], ASPECTS[1]])).astype(int))
+    sides = jnp.where(jnp.any(fits), drawn[jnp.argmax(fits)], largest)
+    place = jax.random.randint(place_key, (2,), 0, frame - sides + 1)
+    return jnp.where(jnp.any(fits), place, (frame - sides) // 2), sides
 
 
 def flip(key: jax.Array, grid: Grid, *, probability: float) -> Grid:
