@@ -21,7 +21,7 @@ from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.settings import NAMED_WEIGHTS, SCHEMA
 
-STAGE_NAMES = ("all", "check", "prepare", "adapt", "embed", "meta_train", "evaluate", "report")
+STAGE_NAMES = ("all", "check", "prepare", "adapt", "embed", "augment", "meta_train", "evaluate", "report")
 JOINED_STAGES = ("adapt", "embed")  # that several processes do together
 MEMORY = "config.json"
 

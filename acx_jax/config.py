@@ -115,6 +115,12 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
         (config.adapt.steps % config.adapt.accumulate == 0,
          f"config.adapt.steps is {config.adapt.steps}, expected a multiple of config.adapt.accumulate = {config.adapt.accumulate}: the last "
          "steps would change nothing"),
+        (config.episodes.augmented <= config.embed.augmented or data.builder == "features",
+         f"config.episodes.augmented is {config.episodes.augmented}, more than config.embed.augmented = {config.embed.augmented} holds for each segment: "
+         f"raise the latter, which keeps those that are there, or ask for at most {config.embed.augmented}"),
+        (config.embed.augmented == 0 or data.builder != "features",
+         f"config.embed.augmented is {config.embed.augmented}, which encodes videos, and config.data.builder='features' has none: leave it at 0; "
+         "augmented sequences that lie beside given features need config.episodes.augmented alone"),
         (mcp.hidden % 4 == 0, f"config.learners.mcp.hidden is {mcp.hidden}, expected a multiple of 4"),
         (not 0 < data.max_frames < data.min_frames,
          f"config.data.max_frames is {data.max_frames}, expected 0 or at least config.data.min_frames = {data.min_frames}"),

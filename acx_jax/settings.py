@@ -142,12 +142,16 @@ SCHEMA: dict[str, Setting] = {
     "adapt.freeze": Setting("", *_ANY, "last stage of the encoder that keeps its weights, such as Mixed_4f; empty trains all"),
     "adapt.checkpoint_every": Setting(10, *_between(1), "steps between checkpoints"),
     "embed.batch": Setting(8, *_between(1), "clips encoded at once, over all devices"),
+    "embed.augmented": Setting(0, *_between(0, 1000), "augmented sequences of vectors of every evaluated segment, encoded for the support of episodes "
+                               "by the stage augment"),
     "episodes.count": Setting(200, *_between(2), "episodes to evaluate"),
     "episodes.way": Setting(2, *_between(2, 100), "classes of an episode, at most: as many as there are, which is 2 (published: 5)"),
     "episodes.shot": Setting(5, *_between(1, 50), "labelled segments a class in an episode"),
     "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
     "episodes.query_abnormal": Setting(0, *_between(0, 100), "queries of the class abnormal where they are to be fewer (anomalies are rare) or more "
                                        "than episodes.query, which are those of normal then; 0: as many"),
+    "episodes.augmented": Setting(0, *_between(0, 1000), "augmented sequences of each support segment that join it, drawn afresh in each episode from "
+                                  "those of embed.augmented, or from given ones"),
     "episodes.protocol": Setting("disjoint", *_one_of("disjoint", "published"),
                                  "support and query share no video and no source; published: any segments may meet"),
     "episodes.file": Setting("", *_ANY, "episodes.npz of another evaluation of the same data, replayed; count, shot, query, query_abnormal, protocol then "

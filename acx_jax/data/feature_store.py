@@ -71,5 +71,14 @@ def load_features(folder: Path) -> ContextFeatures:
         raise WorkError(f"{folder}: {error}; delete the folder and run --stage=embed") from None
 
 
+def is_finished(folder: Path, provenance: dict[str, Any]) -> bool:
+    """Whether a folder holds all the vectors that a `FeatureWriter` of this provenance writes, as far as its notes tell."""
+    try:
+        same = json.loads((folder / PROVENANCE).read_text()) == json.loads(json.dumps(provenance))
+        return same and _done(folder) == len(np.load(folder / VECTORS, mmap_mode="r"))
+    except (OSError, ValueError, KeyError, EOFError):
+        return False
+
+
 def _done(folder: Path) -> int:
     return json.loads((folder / PROGRESS).read_text())["done"]

@@ -51,7 +51,7 @@ def run(job: Job) -> None:
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     encode = _encoder(job.config)
     with _stops(job.config) as stops:
-        for name, variables in _weights(job).items():
+        for name, variables in weights_of(job).items():
             _embed(job, name, variables, encode, segments, offsets, stops)
     write_json(job.out / "summary.json", {"encoder": job.config.encoder.arch, "weights": job.config.encoder.weights,
                                           "segments": len(segments), "windows": int(offsets[-1])})
@@ -63,7 +63,7 @@ def take_part(job: Job) -> None:
         return
     segments, encode = _segments(job), _encoder(job.config)
     with _stops(job.config) as stops:
-        for name, variables in _weights(job).items():
+        for name, variables in weights_of(job).items():
             done = int(devices.from_first_process(np.int32(0)))
             for _ in _vectors(job, segments, variables, encode, done):
                 if (stop := next(stops)) is not None:
@@ -99,7 +99,8 @@ def _import_given(job: Job, segments: list[StoredSegment]) -> None:
                                           "dimension": dimension})
 
 
-def _weights(job: Job) -> dict[str, Any]:
+def weights_of(job: Job) -> dict[str, Any]:
+    """The variables of each set of weights whose vectors are wanted."""
     variables = {"pretrained": pretrained_variables(job.config)}
     if json.loads((job.workdir / "adapt" / adapt.SUMMARY).read_text())["adapted"]:
         variables["adapted"] = load_variables(job.workdir / "adapt" / adapt.ENCODER, variables["pretrained"])
@@ -120,7 +121,7 @@ def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list
            stops: Iterator[KeyboardInterrupt | None]) -> None:
     total, batch = int(offsets[-1]), _batch(job.config)
     writer = FeatureWriter(job.out / name, offsets=offsets, dimension=ENCODERS[job.config.encoder.arch].feature_dim,
-                           provenance=_provenance(job.config, variables, batch))
+                           provenance=provenance_of(job.config, variables, batch))
     done = int(devices.from_first_process(np.int32(writer.done)))
     with job.log.progress(f"embed {name}", total, unit="windows", start=done) as advance:
         for vectors in _vectors(job, segments, variables, encode, done):
@@ -148,7 +149,7 @@ def _batch(config: ConfigDict) -> int:
     return devices.round_up(config.embed.batch, together=True)
 
 
-def _provenance(config: ConfigDict, variables: Any, batch: int) -> dict[str, Any]:
+def provenance_of(config: ConfigDict, variables: Any, batch: int) -> dict[str, Any]:
     """What the vectors are made from: weights by digest, and the transform of the frames."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(variables):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -15,7 +15,6 @@ from acx_jax.contracts import ABNORMAL, NORMAL, ContextFeatures, Episodes, Store
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
 from acx_jax.data.episodes import WAY, feasible_queries, possible_way
-from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import EVALUATE
 from acx_jax.data.subsets import Subset, subsets
 from acx_jax.errors import UsageError
@@ -23,9 +22,8 @@ from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.learner import Learner
 from acx_jax.fewshot.metrics import chance_accuracy, chance_precision, episode_metrics, half_width_95, paired_difference
 from acx_jax.runtime.files import write_array, write_json
-from acx_jax.stages import meta_parts, meta_train
-from acx_jax.stages.embed import SETS
-from acx_jax.stages.evaluate_table import part_name, queries_in_words, slug, table
+from acx_jax.stages import meta_parts, meta_train, support
+from acx_jax.stages.evaluate_table import part_name, queries_in_words, shots_in_words, slug, table
 from acx_jax.stages.job import Job
 from acx_jax.stages.learners import LENGTH, check_dimension, code_of, make_learner, seen_by
 from acx_jax.stages.meta_train import LEARNT, RANDOM
@@ -37,16 +35,26 @@ Measured = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row, and its `episo
 SPREAD = {"std": np.std, "min": np.min, "max": np.max}  # over episodes, as the published table has them
 
 
+class Drawn(NamedTuple):
+    """Episodes of a part, and what learners of features see of them: with augmented sequences in the support, if so asked."""
+
+    part: Subset
+    episodes: Episodes
+    fitted: Episodes
+
+
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config this stage depends on."""
     episodes = config.episodes.to_dict()
-    for name in ("chunk", "way", "reported"):  # they change no number
+    for name in ("chunk", "way", "reported", "augmented"):  # they change no number, but the last, which is added below
         episodes.pop(name)
     if episodes["query_abnormal"] in (0, episodes["query"]):  # equal counts are what older runs had
         episodes.pop("query_abnormal")
+    episodes |= support.settings(config.episodes.augmented)
     used = {"seed": config.seed, "episodes": episodes, "learners": config.learners.to_dict(), "scores": "margins"}
     if config.episodes.file:
-        of_parts = episodes if episodes["rows"] else {"rows": ()}  # their episodes are drawn, whatever the others are
+        drawn = {"rows": ()} | support.settings(config.episodes.augmented)
+        of_parts = episodes if episodes["rows"] else drawn  # their episodes are drawn, whatever the others are
         used["episodes"] = of_parts | {"file": digest_of(Path(config.episodes.file))}
     used |= {"meta": config.meta.to_dict()} if config.meta.steps else {}
     used |= meta_parts.division(config) if config.probe.share else {}
@@ -70,12 +78,13 @@ def run(job: Job) -> None:
     stored = [s for s in stored if s.segment.split == "evaluate"]
     segments = [s.segment for s in stored]
     parts = subsets(segments, meta_parts.indices_of(job.config, segments, EVALUATE), job.config.episodes.rows)
-    features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
-    for given in features.values():
-        check_dimension(job.config, given.vectors.shape[1])
+    features = support.load_sets(job)
+    for of_set in features.values():
+        check_dimension(job.config, of_set.vectors.shape[1])
     drawn = [(parts[0], _episodes(job, stored)), *((part, episodes) for part in parts[1:]
                                                    if (episodes := _episodes_of_part(job, part, stored)) is not None)]
-    measured = _rows(job, drawn, features)
+    given = next(iter(features.values()))
+    measured = _rows(job, [Drawn(part, episodes, support.fitted_on(job, episodes, given, segments=len(segments))) for part, episodes in drawn], features)
     rows = [row for of_part in measured for row, _ in of_part]
     of_data = {"data": data_hash(stored), "videos_used": coverage.videos_used, "videos_listed": coverage.videos_listed}
     write_json(job.out / "results.json", [row | of_data for row in rows])
@@ -102,8 +111,8 @@ def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
         origin = Origin(data, job.config.seed, asked.protocol)
     save_episodes(job.out / EPISODES, episodes, origin)
     others = len(segments) - len(usable)
-    job.log.info(f"evaluate: {len(episodes.support)} episodes, {WAY}-way {episodes.shot}-shot {in_words(episodes.queries)}-query, {origin.protocol}, from "
-                 f"{len(usable)} segments" + (f"; the other {others} are meta-training's or the probe's" if others else "")
+    job.log.info(f"evaluate: {len(episodes.support)} episodes, {WAY}-way {shots_in_words(episodes.shot, asked.augmented)} {in_words(episodes.queries)}-query, "
+                 f"{origin.protocol}, from {len(usable)} segments" + (f"; the other {others} are meta-training's or the probe's" if others else "")
                  + (f"; replayed from {asked.file}" if asked.file else ""))
     return episodes
 
@@ -129,7 +138,7 @@ def _episodes_of_part(job: Job, part: Subset, stored: Sequence[StoredSegment]) -
     return episodes
 
 
-def _rows(job: Job, drawn: list[tuple[Subset, Episodes]], features: dict[str, ContextFeatures]) -> list[list[Measured]]:
+def _rows(job: Job, drawn: list[Drawn], features: dict[str, ContextFeatures]) -> list[list[Measured]]:
     """For each part one row a learner and set of features, and the baseline of length, each with what was measured in each episode.
 
     A learner goes through all parts before the next, so that what is compiled for it serves them all.
@@ -140,26 +149,28 @@ def _rows(job: Job, drawn: list[tuple[Subset, Episodes]], features: dict[str, Co
     return [list(of_part) for of_part in zip(*rows)]
 
 
-def _rows_of(job: Job, features_name: str, learner_name: str, features: ContextFeatures, drawn: list[tuple[Subset, Episodes]]) -> list[Measured]:
+def _rows_of(job: Job, features_name: str, learner_name: str, features: ContextFeatures, drawn: list[Drawn]) -> list[Measured]:
     """One learner's row of each part."""
     label = learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features"
     scorer = cache(lambda: Scorer(*_learner(job, features_name, learner_name, features), seed=job.config.seed, chunk=job.config.episodes.chunk,
                                   label=label, log=job.log))
-    return [_row(job, part, features_name, learner_name, scorer, episodes) for part, episodes in drawn]
+    return [_row(job, one, features_name, learner_name, scorer) for one in drawn]
 
 
-def _row(job: Job, part: Subset, features_name: str, learner_name: str, scorer: Callable[[], Scorer], episodes: Episodes) -> Measured:
+def _row(job: Job, drawn: Drawn, features_name: str, learner_name: str, scorer: Callable[[], Scorer]) -> Measured:
+    (part, episodes, fitted), of_length = drawn, features_name == NO_FEATURES
     folder = job.out / "scores" / ("" if part.is_whole else slug(part))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{features_name}-{learner_name}.npy"
     if not path.exists():  # an interrupted run of the same fingerprint left what it had finished
-        write_array(path, scorer().margins(episodes, of_part="" if part.is_whole else f", {part_name(part)}"))
+        write_array(path, scorer().margins(episodes if of_length else fitted, of_part="" if part.is_whole else f", {part_name(part)}"))
     values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
     spread = {f"accuracy_{name}": round(float(of(values["accuracy"])), 6) for name, of in SPREAD.items()}
     row = {"learner": learner_name, "features": features_name, "category": part.category, "ego_involved": part.ego_involved, "way": WAY,
-           "shot": episodes.shot, "query": episodes.queries[NORMAL], "query_abnormal": episodes.queries[ABNORMAL], "episodes": len(episodes.support),
+           "shot": episodes.shot, "augmented": 0 if of_length else job.config.episodes.augmented, "query": episodes.queries[NORMAL],
+           "query_abnormal": episodes.queries[ABNORMAL], "episodes": len(episodes.support),
            "accuracy_chance": round(chance_accuracy(episodes.queries), 6),
            "average_precision_chance": round(chance_precision(episodes.queries), 6), **means, **intervals, **spread}
     return row, values

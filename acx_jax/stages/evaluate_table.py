@@ -41,6 +41,11 @@ def _of_part(row: dict[str, Any]) -> str:
     return "" if part.is_whole else f", {part_name(part)}"
 
 
+def shots_in_words(shot: int, augmented: int) -> str:
+    """Such as "5-shot", or "5-shot (each with 10 augmented sequences)"."""
+    return f"{shot}-shot" + (f" (each with {augmented} augmented sequence{'s' * (augmented > 1)})" if augmented else "")
+
+
 def part_name(part: Subset) -> str:
     """Such as "turning ego-involved"."""
     ego = {"all": "", "yes": "ego-involved", "no": "not ego-involved"}[part.ego_involved]

@@ -17,7 +17,7 @@ from acx_jax.data import prepared
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import adapt, check, embed, encoder, evaluate, learners, meta_train, prepare, report, report_training, source_train
+from acx_jax.stages import adapt, augment, check, embed, encoder, evaluate, learners, meta_train, prepare, report, report_training, source_train
 from acx_jax.stages.job import Job
 
 STAMP = "stage.json"
@@ -49,6 +49,8 @@ STAGES: dict[str, Stage] = {
     "report": Stage(("prepare", "adapt", "embed", "evaluate"), report.settings, report.run),
 }
 
+AUGMENT = Stage(("prepare", "adapt"), augment.settings, augment.run, encoder.inputs)  # only in runs that ask for it
+
 SOURCE_STAGES: dict[str, Stage] = {  # of a run that trains an encoder on source classes
     "check": STAGES["check"],
     "prepare": STAGES["prepare"],
@@ -67,7 +69,18 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
     """The stages that a run with this config has, in order."""
     if config.source.steps:
         return SOURCE_STAGES
-    return ADAPTATION_STAGES if config.data.builder in ADAPTATION_ONLY else STAGES
+    if config.data.builder in ADAPTATION_ONLY:
+        return ADAPTATION_STAGES
+    return _with_augment(STAGES, in_support=config.episodes.augmented > 0) if augment.wanted(config) else STAGES
+
+
+def _with_augment(stages: dict[str, Stage], *, in_support: bool) -> dict[str, Stage]:
+    """The stages with `augment` behind `embed`, which the evaluation reads where its sequences join the support."""
+    found = {}
+    for name, stage in stages.items():
+        needs = (*stage.needs, augment.NAME) if in_support and name == "evaluate" else stage.needs
+        found |= {name: stage._replace(needs=needs)} | ({augment.NAME: AUGMENT} if name == "embed" else {})
+    return found
 
 
 def refuse(goal: str, config: ConfigDict) -> None:
@@ -136,6 +149,10 @@ def _check_goal(goal: str, config: ConfigDict) -> None:
     if config.data.builder in ADAPTATION_ONLY and goal not in ("all", *stages_of(config)):
         raise UsageError(f"--stage={goal}: nothing in a data set of config.data.builder={config.data.builder!r} is labelled abnormal, so it is only "
                          "adapted on (check, prepare, adapt, report): give the run's folder to another run with --config.encoder.weights=FOLDER")
+    if goal == augment.NAME and goal not in stages_of(config):
+        setting = "episodes" if config.data.builder == "features" else "embed"
+        raise UsageError(f"--stage=augment: config.{setting}.augmented is 0, so there is nothing to do: say how many, such as "
+                         f"--config.{setting}.augmented=10")
     if goal == "meta_train" and not config.meta.steps and not config.source.steps:
         raise UsageError("--stage=meta_train: config.meta.steps is 0, so there is nothing to do: say how many, such as "
                          "--config.meta.steps=200 (or --config.source.steps to train an encoder on source classes)")

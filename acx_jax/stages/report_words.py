@@ -115,7 +115,7 @@ def _protocol(findings: Findings, config: ConfigDict) -> str:
     return (
         f"{count(len(episodes.query), 'episode')}, {episodes.way}-way {episodes.shot}-shot: in each, every learner is fitted "
         f"anew on {count(episodes.shot, 'labelled segment')} of each class and judged on "
-        f"{_judged_on(episodes.queries)}{fewer}. {_SIDES[findings.protocol]}"
+        f"{_judged_on(episodes.queries)}{fewer}. {_SIDES[findings.protocol]}{_augmented(findings.rows)}"
     )
 
 
@@ -123,6 +123,12 @@ def _judged_on(queries: tuple[int, ...]) -> str:
     if len(set(queries)) == 1:
         return f"{count(queries[0], 'other segment')} of each class"
     return f"{count(queries[NORMAL], 'other normal segment')} and {queries[ABNORMAL]} abnormal"
+
+
+def _augmented(rows: tuple[Row, ...]) -> str:
+    number = max((row.get("augmented", 0) for row in rows), default=0)
+    return "" if not number else (f" {count(number, 'augmented sequence')} of each labelled segment, drawn afresh in each episode, "
+                                  f"{'join' if number > 1 else 'joins'} it; what is judged is never augmented.")
 
 
 def _encoder(findings: Findings, config: ConfigDict) -> str:

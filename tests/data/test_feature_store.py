@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from acx_jax.data.feature_store import FLUSH_EVERY, OFFSETS, PROGRESS, VECTORS, FeatureWriter, load_features
+from acx_jax.data.feature_store import FLUSH_EVERY, OFFSETS, PROGRESS, VECTORS, FeatureWriter, is_finished, load_features
 from acx_jax.errors import WorkError
 
 OFFSETS_OF = np.array([0, 3, 4, 2 * FLUSH_EVERY + 5])
@@ -40,6 +40,17 @@ def test_a_finished_writer_has_nothing_left_to_do(tmp_path):
     write(writer(tmp_path))
     assert writer(tmp_path).done == len(VALUES)
     np.testing.assert_array_equal(load_features(tmp_path).vectors, VALUES)
+
+
+def test_only_whole_vectors_of_the_same_making_are_finished(tmp_path):
+    made = {"weights": "a", "size": (1, 2)}
+    assert not is_finished(tmp_path / "none", made)
+    write(writer(tmp_path), until=FLUSH_EVERY + 3)
+    assert not is_finished(tmp_path, made)
+    write(writer(tmp_path))
+    assert is_finished(tmp_path, made) and not is_finished(tmp_path, made | {"weights": "b"})
+    (tmp_path / VECTORS).write_bytes(b"")
+    assert not is_finished(tmp_path, made)
 
 
 @pytest.mark.parametrize("change", [{"provenance": "b"}, {"offsets": OFFSETS_OF + [0, 1, 1, 0]}, {"dimension": 3}])

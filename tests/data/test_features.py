@@ -37,7 +37,7 @@ def said(root: Path) -> dict[str, str]:
 
 
 def test_the_real_case(real_data: Path) -> None:
-    listed, places = list_features(real_data / "ucf_crime_c3d")
+    listed, places, _ = list_features(real_data / "ucf_crime_c3d")
     labels = [s.label for s in listed.segments]
     assert (labels.count(NORMAL), labels.count(ABNORMAL), listed.videos_listed, listed.skipped) == (18, 8, 10, ())
     assert sum(s.end - s.start + 1 for s in listed.segments) == 320 and {s.category for s in listed.segments} >= {"Normal", "Explosion"}
@@ -50,7 +50,7 @@ def test_class_folders(tmp_path: Path) -> None:
     save(tmp_path / "normal" / "a.npy", array(3))
     save(tmp_path / "normal" / "cam" / "b.npy", array(1)[0])
     save(tmp_path / "Abnormal" / "a.npy", array(2, start=50))
-    listed, places = list_features(tmp_path)
+    listed, places, _ = list_features(tmp_path)
     a, b, c = listed.segments
     assert a == Segment("a", 0, 2, NORMAL, source="a", split="evaluate") and (b.start, b.end, b.label) == (3, 4, ABNORMAL)
     assert (c.video, c.start, c.end) == ("cam/b", 0, 0) and read_place(places[c]).shape == (1, 4)
@@ -59,13 +59,20 @@ def test_class_folders(tmp_path: Path) -> None:
 
 def test_the_published_tree(tmp_path: Path) -> None:
     video = tmp_path / "0RJPQ_97dcs_000199"
-    for name in ("ctx_normal.npy", "ctx_abnormal.npy", "augmented1/ctx_normal_0.npy"):
+    copies = [f"augmented{folder}/ctx_normal_{i}.npy" for folder in (1, 2) for i in (0, 2, 10)]
+    for name in ("ctx_normal.npy", "ctx_abnormal.npy", *copies, "augmented1/ctx_normal.npy", "augmented1/more.npy"):
         save(video / name, array())
     save(tmp_path / "other" / "ctx_abnormal.npy", array())
-    listed = list_features(tmp_path).listing
+    save(tmp_path / "other" / "augmented1" / "ctx_normal_0.npy", array())
+    found = list_features(tmp_path)
+    listed = found.listing
     assert [(s.video, s.label, s.source) for s in listed.segments] == [
         (video.name, NORMAL, "0RJPQ_97dcs"), (video.name, ABNORMAL, "0RJPQ_97dcs"), ("other", ABNORMAL, "other")]
-    assert listed.skipped == ((f"{video.name}/augmented1/ctx_normal_0.npy", "augmented copies are not used"),)
+    assert found.copies == {listed.segments[0]: tuple(video / name for name in copies)}  # by number, 10 behind 2
+    named = "augmented sequences are named ctx_normal_<i>.npy or ctx_abnormal_<i>.npy"
+    assert dict(listed.skipped) == {f"{video.name}/augmented1/ctx_normal.npy": named, f"{video.name}/augmented1/more.npy": named,
+                                    "other/augmented1/ctx_normal_0.npy": "there is no ctx_normal.npy in use that it could be an augmented sequence of"}
+    assert listed.notes == ("6 augmented sequences of 1 segments: config.episodes.augmented puts them into the support",)
 
 
 def test_a_table_of_videos_and_of_vectors(tmp_path: Path) -> None:
@@ -128,7 +135,7 @@ def test_two_arrays_of_one_name_in_a_table(tmp_path: Path) -> None:
     save(tmp_path / "a.npy", array())
     np.savez(tmp_path / "f.npz", a=array(start=9))
     (tmp_path / "l.csv").write_text("video,label\na,0\na,0\na,1\n")
-    listed, places = list_features(tmp_path)
+    listed, places, _ = list_features(tmp_path)
     assert dict(listed.skipped) == {"f.npz [a]": "another array is named a: give each a name of its own"}
     assert len(listed.segments) == 2 and {place.file.name for place in places.values()} == {"a.npy"}
 
@@ -214,7 +221,7 @@ def test_every_file_is_used_or_named_with_a_reason(tmp_path_factory, kinds: list
         path = save(root / name, values[kind])
         if kind == "cut":
             path.write_bytes(path.read_bytes()[:-5])
-    listed, places = list_features(root)
+    listed, places, _ = list_features(root)
     used = {place.file.relative_to(root).as_posix() for place in places.values()}
     assert used == {name for name, kind in names.items() if kind == "good"}
     assert {item for item, reason in listed.skipped if reason} == names.keys() - used
@@ -245,7 +252,7 @@ def test_straight_to_a_report(tmp_path: Path, quick_compiler) -> None:
     text = run(root, tmp_path / "run")
     assert "adapt: left out, the features are given" in text and "12 of 12 videos" in text
     stored = load_features(tmp_path / "run" / "embed" / "given")
-    listed, places = list_features(root)
+    listed, places, _ = list_features(root)
     np.testing.assert_array_equal(stored.vectors, np.concatenate([read_place(places[s]) for s in listed.segments]))
     rows = json.loads((tmp_path / "run" / "evaluate" / "results.json").read_text())
     assert {(r["learner"], r["features"]) for r in rows if r["category"] == "all"} == {("proto", "given"), ("length", "none")}

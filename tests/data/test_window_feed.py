@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from acx_jax.data import feeds, prepared, window_feed
 from acx_jax.data.feeds import Process
-from acx_jax.data.window_feed import WindowBatch, centre_crop, windows_feed
+from acx_jax.data.window_feed import WindowBatch, centre_crop, largest_frame, whole_windows_feed, windows_feed
 from acx_jax.data.windows import window_count
 from acx_jax.errors import UsageError
 
@@ -112,3 +112,19 @@ def test_a_process_may_have_padding_alone_and_a_batch_must_be_shared_equally(cod
 def test_a_centre_crop_leaves_odd_pixels_at_the_bottom_and_right() -> None:
     frames = np.arange(17 * 30).reshape(1, 17, 30, 1)
     assert centre_crop(frames, 11).shape == (1, 11, 11, 1) and centre_crop(frames, 12)[0, 0, 0, 0] == 2 * 30 + 9
+
+
+@pytest.mark.parametrize("batch, start", [(5, 0), (8, 2), (64, 0)])
+def test_whole_windows_have_all_of_the_frames_and_say_whose_they_are(coded: Path, batch: int, start: int) -> None:
+    stored = [s for s in prepared.load(coded)[0] if s.segment.split == "evaluate"]
+    canvas = largest_frame(coded, stored, "evaluate")
+    batches = list(whole_windows_feed(coded, stored, "evaluate", canvas=(canvas[0] + 2, canvas[1] + 3), batch=batch, length=LENGTH, stride=STRIDE,
+                                      start_batch=start))
+    plain = windows(coded, batch=batch, start_batch=start)
+    of = np.concatenate([[i] * window_count(s.frames, length=LENGTH, stride=STRIDE) for i, s in enumerate(stored)])[start * batch:]
+    assert canvas == (16, 24) and [b.count for b in batches] == [b.count for b in plain]
+    assert np.array_equal(np.concatenate([b.segment[:b.count] for b in batches]), of) and batches[0].segment.dtype == np.int32
+    for whole, cropped in zip(batches, plain):
+        assert whole.frames.shape == (batch, LENGTH, 18, 27, 3) and np.all(whole.size == (16, 24)) and len(whole.segment) == batch
+        assert np.array_equal(whole.frames[:, :, 2:14, 6:18], cropped.frames)
+        assert not whole.frames[:, :, 16:].any() and not whole.frames[:, :, :, 24:].any() and whole.frames[:, :, :16, 23, 2].min() == 23

@@ -103,7 +103,7 @@ def test_draws_are_as_often_and_as_wide_as_published():
     middle = made[:, SIDE // 4:-SIDE // 4, SIDE // 4:-SIDE // 4]
     plain = np.abs(middle[..., 2] - 120).max(axis=(1, 2)) < 0.5
     across, down = np.diff(middle[plain][..., 0], axis=2).mean(axis=(1, 2)), np.diff(middle[plain][..., 1], axis=1).mean(axis=(1, 2))
-    tilted = np.abs(np.diff(middle[plain][..., 1], axis=2).mean(axis=(1, 2))) > 0.005
-    assert 0.4 < plain.mean() < 0.6 and 0.37 < (across < 0).mean() < 0.63 and 0.3 < tilted.mean() < 0.6  # of ten angles one is 0
+    tilted = np.ptp(middle[plain][..., 1], axis=2).max(axis=1) > 0.05
+    assert 0.4 < plain.mean() < 0.6 and 0.37 < (across < 0).mean() < 0.63 and 0.2 < tilted.mean() < 0.45  # the smallest angles move no pixel of the middle
     area = np.abs(across * down * SIDE**2 / (size[0] * size[1]))[~tilted]
     assert 0.45 < area.min() < 0.6 and 0.85 < area.max() < 1.02

@@ -1,7 +1,7 @@
 """Clip vectors that a user brings, of any encoder, in place of videos: they go straight to evaluation.
 
     normal/<video>.npy, abnormal/<video>.npy                    arrays [N, D], each one segment
-    <video>/ctx_normal.npy, <video>/ctx_abnormal.npy            the tree of the published implementation
+    <video>/ctx_normal.npy, <video>/ctx_abnormal.npy            the tree of the published implementation, augmented sequences beside them
     *.npz, or <video>.npy, and one *.csv of labels              one row a video, or one a vector: a run of equal labels is a segment
 """
 
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from acx_jax.contracts import LABELS, NORMAL, Segment, Skipped
 from acx_jax.data.builders.feature_arrays import BadArray, Place, members, read_vectors
+from acx_jax.data.builders.feature_copies import find_copies, is_copy
 from acx_jax.data.builders.feature_labels import Labels, read_labels, runs
 from acx_jax.data.builders.listing import Listing, size_and_time
 from acx_jax.data.builders.tree import check_root, folders_below, hidden, printable
@@ -30,10 +31,11 @@ _DOTA_NAME = re.compile(r"(.{11})_\d{6}")  # of DoTA's videos; what stands first
 
 
 class Featured(NamedTuple):
-    """The listing, in which the frames of a segment are its vectors, counted from 0; and where the vectors of each lie."""
+    """The listing, in which the frames of a segment are its vectors, counted from 0; where the vectors of each lie; and its augmented sequences."""
 
     listing: Listing
     places: dict[Segment, Place]
+    copies: dict[Segment, tuple[Path, ...]]
 
 
 class _Array(NamedTuple):
@@ -50,17 +52,17 @@ class _Array(NamedTuple):
 
 
 def list_features(root: Path) -> Featured:
-    """Reads and checks every array under `root`; each is in use or skipped by name.
+    """Reads and checks every array under `root` but the augmented sequences; each is in use or skipped by name.
 
     Raises UsageError when the layout or the table of labels is not understood, when two arrays differ in dimension, or when
     all vectors of several arrays are the same.
     """
     check_root(root, _EXPECTED)
     files = _files(root)
-    arrays, broken, aside = _arrays(root, files)
+    arrays, broken, beside = _arrays(root, files)
     table = _table(root, files) if any(array.label is None for array in arrays) or (broken and _tables(root, files)) else {}
     places: dict[Segment, Place] = {}
-    skipped, dimensions, counted = [*broken, *aside], {}, Counter()
+    skipped, dimensions, counted = [*broken], {}, Counter()
     distinct: set[bytes] = set()  # of each array the first vector, and the first other one
     for array in arrays:
         try:
@@ -80,7 +82,13 @@ def list_features(root: Path) -> Featured:
     absent = [name for name in table if name not in {array.video for array in arrays}]
     skipped += [Skipped(f"{name} ({table[name].place})", "there is no array of this name") for name in absent]
     names = {array.video for array in arrays} | set(absent) | ({item for item, _ in broken} if not table else set())
-    return Featured(_listing(places, names, skipped, len(skipped) - len(aside) - (len(broken) if table else 0)), places)
+    plain = {(segment.video, segment.label): segment for segment in places}
+    copies, aside = find_copies(root, beside, plain)
+    listing = _listing(places, names, [*skipped, *aside], len(skipped) - (len(broken) if table else 0))
+    if copies:
+        note = f"{sum(map(len, copies.values()))} augmented sequences of {len(copies)} segments: config.episodes.augmented puts them into the support"
+        listing = listing._replace(notes=(note,))
+    return Featured(listing, places, {plain[of]: each for of, each in copies.items()})
 
 
 def fingerprint(root: Path) -> str:
@@ -95,24 +103,23 @@ def _files(root: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in _SUFFIXES)
 
 
-def _arrays(root: Path, files: Iterable[Path]) -> tuple[list[_Array], list[Skipped], list[Skipped]]:
-    """Every array, as far as names tell, normal ones before abnormal ones of the same video; archives that are broken; what is left aside."""
-    found, broken, aside = [], [], []
+def _arrays(root: Path, files: Iterable[Path]) -> tuple[list[_Array], list[Skipped], list[Path]]:
+    """Every array, as far as names tell, normal ones before abnormal ones of the same video; archives that are broken; augmented sequences."""
+    found, broken, beside = [], [], []
     for file in files:
         inside, suffix = file.relative_to(root), file.suffix.lower()
-        if suffix == ".npy":
-            if len(inside.parts) > 1 and inside.parts[-2].startswith("augmented"):
-                aside.append(Skipped(printable(inside), "augmented copies are not used"))
-            else:
-                found.append(_named(inside, file))
+        if is_copy(inside):
+            beside.append(file)
+        elif suffix == ".npy":
+            found.append(_named(inside, file))
         elif suffix == ".npz":
             try:
                 found += [_Array(member, file, member, None) for member in members(file)]
             except BadArray as error:
                 broken.append(Skipped(printable(inside), str(error)))
-    if not found and not broken and not aside:
+    if not found and not broken and not beside:
         raise UsageError(f"data root {root} holds no .npy and no .npz file. Expected {_EXPECTED}")
-    return sorted(found, key=lambda array: (array.video, array.label or NORMAL)), broken, aside
+    return sorted(found, key=lambda array: (array.video, array.label or NORMAL)), broken, beside
 
 
 def _named(inside: Path, file: Path) -> _Array:

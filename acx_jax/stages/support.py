@@ -1,0 +1,42 @@
+"""What learners are fitted on: the features and episodes of an evaluation, with augmented sequences in the support where they are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from acx_jax import randomness
+from acx_jax.contracts import ContextFeatures, Episodes
+from acx_jax.data.feature_store import load_features
+from acx_jax.errors import WorkError
+from acx_jax.fewshot.augmented import augmented_support, with_copies
+from acx_jax.stages import augment
+from acx_jax.stages.embed import SETS
+from acx_jax.stages.job import Job
+
+
+def settings(augmented: int) -> dict[str, Any]:
+    """What of the config the support depends on; nothing at 0, so that what was evaluated before there was the setting is not redone."""
+    return {"augmented": augmented} if augmented else {}
+
+
+def load_sets(job: Job) -> dict[str, ContextFeatures]:
+    """The features by set; behind the segments of each their augmented sequences, where these are asked for."""
+    plain = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
+    if not job.config.episodes.augmented:
+        return plain
+    return {name: with_copies(features, augment.load_copies(job.workdir, name)) for name, features in plain.items()}
+
+
+def fitted_on(job: Job, episodes: Episodes, features: ContextFeatures, *, segments: int) -> Episodes:
+    """The episodes with their augmented sequences, as further columns of the support; queries stay as they are.
+
+    features: any set of `load_sets`. segments: of the evaluation. Raises WorkError when fewer sequences are there than are asked for.
+    """
+    used, held = job.config.episodes.augmented, (len(features.offsets) - 1) // segments - 1
+    if not used:
+        return episodes
+    if used > held:
+        raise WorkError(f"{job.workdir / augment.NAME} holds {held} augmented sequences of each segment, fewer than config.episodes.augmented = "
+                        f"{used}: delete the folder and run --stage=evaluate")
+    key = randomness.stream(job.config.seed, "augmented support")
+    return episodes._replace(support=augmented_support(key, episodes, segments=segments, held=held, used=used))
