@@ -19,7 +19,7 @@ def episodes_of(segments: int, shot: int, count: int, seed: int) -> Episodes:
     """Even segments are normal, odd ones abnormal."""
     rng = np.random.default_rng(seed)
     drawn = np.array([[2 * rng.permutation(segments // 2) + label for label in range(2)] for _ in range(count)], np.int32)
-    return Episodes(drawn[:, :, :shot].reshape(count, -1), drawn[:, :, shot:].reshape(count, -1), 2)
+    return Episodes(drawn[:, :, :shot].reshape(count, -1), drawn[:, :, shot:].reshape(count, -1), (segments // 2 - shot,) * 2)
 
 
 def features_of(counts, start: float = 0.0, dimension: int = 3) -> ContextFeatures:
