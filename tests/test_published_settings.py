@@ -18,7 +18,7 @@ from acx_jax.data.window_feed import centre_crop
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import UsageError
 from acx_jax.fewshot import baselines
-from acx_jax.stages import evaluate
+from acx_jax.stages import evaluate, pipeline
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Setting -> what configs/dota_published.py and configs/dota.py make of it.
@@ -167,3 +167,13 @@ def test_published_episodes_of_too_few_segments_are_refused_with_what_would_fit(
     segments = [Segment(f"v{i}", 0, 30, label) for i in range(each) for label in (NORMAL, ABNORMAL)]
     with pytest.raises(UsageError, match=said):
         largest_queries(segments, shot=5, queries=(15, 15), protocol="published")
+
+
+def test_the_published_variant_with_augmented_support_is_two_settings_and_redoes_no_other_stage():
+    said = (CONFIGS / "dota_published.py").read_text()
+    flags = dict(flag.removeprefix("--config.").split("=") for flag in said.split() if ".augmented=" in flag)
+    assert flags == {"embed.augmented": "20", "episodes.augmented": "10"}
+    plain = schema.with_overrides(config("dota_published"), {"encoder.weights": "random", "data.root": "DoTA"})
+    variant = schema.validate(schema.with_overrides(plain, flags))
+    changed = {name for name, stage in pipeline.stages_of(plain).items() if stage.settings(plain) != pipeline.stages_of(variant)[name].settings(variant)}
+    assert changed == {"evaluate"} and pipeline.stages_of(variant).keys() - pipeline.stages_of(plain).keys() == {"augment"}
