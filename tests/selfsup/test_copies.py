@@ -106,4 +106,4 @@ def test_draws_are_as_often_and_as_wide_as_published():
     tilted = np.ptp(middle[plain][..., 1], axis=2).max(axis=1) > 0.05
     assert 0.4 < plain.mean() < 0.6 and 0.37 < (across < 0).mean() < 0.63 and 0.2 < tilted.mean() < 0.45  # the smallest angles move no pixel of the middle
     area = np.abs(across * down * SIDE**2 / (size[0] * size[1]))[~tilted]
-    assert 0.45 < area.min() < 0.6 and 0.85 < area.max() < 1.02
+    assert 0.45 < area.min() < 0.6 and 0.85 < area.max() < 1.1  # a turn makes the canvas larger
