@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from acx_jax.contracts import Segment
-from acx_jax.data.builders import size
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.check import cameras, copies, faults, leaks
+from acx_jax.data.check import faults, leaks
 from acx_jax.data.check.faults import Faults
-from acx_jax.data.probe import Probe, probe
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import WorkError
-from acx_jax.runtime.files import write_json, write_text
+from acx_jax.runtime.files import write_json
 from acx_jax.stages import check_words, prepare
+from acx_jax.stages.check_media import Found, Videos, look, media
 from acx_jax.stages.job import Job
 from acx_jax.stages.meta_parts import asked_queries
-from acx_jax.stages.videos import list_data, reading, storage
+from acx_jax.stages.videos import list_data, reading
 
-REPORT, SOURCES = "check.json", "sources.csv"
+REPORT = "check.json"
 SHOTS = (1, 5, 10)
-
-
-class Videos(NamedTuple):
-    """The videos of a listing that are on disk, in the listing's order: names, places, what a look at each told, sources."""
-
-    names: list[str]
-    paths: list[Path]
-    probes: list[Probe]
-    sources: list[str]
-
-
-class Found(NamedTuple):
-    """The findings: JSON values by heading; problems make results wrong or stop a run, warnings drop nothing."""
-
-    report: dict[str, Any]
-    problems: list[str]
-    warnings: list[str]
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
@@ -83,11 +60,11 @@ def examine(job: Job, listed: Listing) -> Found:
     """All findings on a listing."""
     data, config = job.config.data, job.config
     split = assign_splits(listed.segments, adapt_share=data.adapt_share, seed=config.seed, how=data.split)
-    videos = _look(job, listed) if data.builder != "features" else Videos([], [], [], [])
+    videos = look(job, listed) if data.builder != "features" else Videos([], [], [], [])
     probes = dict(zip(videos.names, videos.probes))
     wanted = reading(config)
     lost = faults.find_faults(listed.segments, probes, fps=wanted.fps, least=wanted.min_frames, offsets=listed.offsets) if probes else faults.NONE
-    of_media = _media(job, listed, split, videos) if videos.names else Found({}, [], [])
+    of_media = media(job, listed, split, videos) if videos.names else Found({}, [], [])
     of_splits = _splits(config, tuple(s for s in split if s[:4] not in lost.lost))
     report = {"checked": True, "builder": data.builder, "coverage": _coverage(listed, lost), "unreadable": lost.unreadable,
               "short": [str(s) for s in lost.short], "beyond": [_beyond(s, probes[s.video].frames) for s in lost.beyond]}
@@ -123,77 +100,6 @@ def _missing(config: ConfigDict, listed: Listing, lost: Faults) -> list[str]:
     first = [*(f"{name} is not there" for name in listed.missing), *(f"{name} {reason}" for name, reason in lost.unreadable.items())]
     return [f"{bad} of {listed.videos_listed} videos are missing or unreadable, more than config.data.max_bad_share={most}: "
             + "; ".join(first[:3]) + ("; ..." if bad > 3 else "")]
-
-
-def _media(job: Job, listed: Listing, split: tuple[Segment, ...], videos: Videos) -> Found:
-    """What the videos themselves tell."""
-    same = _copies(videos, listed, split)
-    shared = _cameras(job, videos)
-    disk, full = _disk(job, split, videos)
-    return Found({"media": _spread(videos), "disk": disk} | same.report | shared.report, same.problems + full, same.warnings + shared.warnings)
-
-
-def _look(job: Job, listed: Listing) -> Videos:
-    names = list(dict.fromkeys(s.video for s in listed.segments))
-    sources = {s.video: s.source or s.video for s in listed.segments}
-    paths, probes = [listed.paths[name] for name in names], []
-    with job.log.progress("check: look at", len(names), unit="video") as advance, ThreadPoolExecutor(os.cpu_count()) as threads:
-        for found in threads.map(probe, paths):
-            probes.append(found)
-            advance(1)
-    return Videos(names, paths, probes, [sources[name] for name in names])
-
-
-def _copies(videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
-    """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong; not so empty scenes of one camera."""
-    groups, problems, warnings, report = copies.find_copies(videos.paths, [p.bytes for p in videos.probes], [p.looks for p in videos.probes],
-                                                            [p.frames for p in videos.probes]), [], [], []
-    for group in groups:
-        names = [videos.names[index] for index in group.videos]
-        what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}{', in which nothing moves' * group.still}"
-        against = copies.contradictions([[s for s in listed.segments if s.video == name] for name in names])
-        report.append({"videos": names, "same_bytes": group.same_bytes, "contradictions": against})
-        crossing = not group.still and len({frozenset(s.split for s in split if s.video == name) for name in names}) > 1
-        problems += [f"{what}, labelled differently: {against[0]}"] if against else []
-        problems += [f"{what}, one in adaptation and one in evaluation"] if crossing and not against else []
-        warnings += [] if against or crossing else [what]
-    return Found({"copies": report}, problems, warnings)
-
-
-def _cameras(job: Job, videos: Videos) -> Found:
-    """Videos of one camera that the sources keep apart: only a warning, since a camera is no fault."""
-    if len(videos.names) > cameras.MOST:
-        return Found({"cameras": None}, [], [f"shared cameras are not looked for in more than {cameras.MOST} videos: there are {len(videos.names)}"])
-    with job.log.progress("check: cameras of", len(videos.names), unit="video") as advance:
-        pairs = cameras.shared_cameras([p.looks for p in videos.probes], videos.sources, advance=advance)
-    report = [{"videos": [videos.names[p.one], videos.names[p.other]], "matches": p.matches} for p in pairs]
-    if not pairs:
-        return Found({"cameras": report}, [], [])
-    joined = check_words.joined(videos.names, videos.sources, report)
-    write_text(job.out / SOURCES, _csv([("video", "source"), *joined.items()]))
-    advice = f": to keep it apart, take the column source of check/{SOURCES} into your table" if job.config.data.builder == "folder" else ""
-    return Found({"cameras": report}, [], [*check_words.cameras(report, joined), f"what one camera filmed may be on both sides of an episode{advice}"])
-
-
-def _csv(rows: list[tuple[str, str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def _spread(videos: Videos) -> dict[str, Any]:
-    """Least and most of the sizes, rates and lengths of what can be read."""
-    good = [p for p in videos.probes if not p.problem]
-    return {name: [min(values), max(values)] if (values := [getattr(p, name) for p in good]) else []
-            for name in ("width", "height", "fps", "frames")} | {"bytes": sum(p.bytes for p in good)}
-
-
-def _disk(job: Job, split: tuple[Segment, ...], videos: Videos) -> tuple[dict[str, int], list[str]]:
-    """Bytes that the records will take, at most, against those that are free."""
-    probes = dict(zip(videos.names, videos.probes))
-    needed, free = size.bytes_of(split, probes, reading(job.config), storage(job.config)), shutil.disk_usage(job.out).free
-    problem = [f"the records need up to {size.words(needed)}, and {size.words(free)} are free: {size.ADVICE}"] if needed > free else []
-    return {"needed": needed, "free": free}, problem
 
 
 def _splits(config: ConfigDict, split: tuple[Segment, ...]) -> Found:

@@ -207,6 +207,29 @@ def test_class_folders_in_other_cases_are_one_class_and_what_lies_elsewhere_is_n
     assert listing.missing == ("abnormal/cam", "abnormal/gone.mp4") and (listing.videos_listed, listing.segments_listed) == (5, 5)
 
 
+def test_class_folders_with_sources(tmp_path: Path) -> None:
+    root = touch(tmp_path, "normal/a.mp4", "normal/b.mp4", "abnormal/c.mp4")
+    (root / "sources.csv").write_text("\ufeffSource, video\nhouse,normal/a.mp4\r\nhouse,./abnormal//c.mp4\n,normal/b.mp4\nhouse,gone.mp4\nhouse,normal/a.mp4\n", encoding="utf-8")
+    listing = list_folder(root)
+    assert {s.video: s.source for s in listing.segments} == {"normal/a.mp4": "house", "normal/b.mp4": "normal/b.mp4", "abnormal/c.mp4": "house"}
+    assert listing.notes == ("sources.csv: 1 of the videos it names are not there, e.g. gone.mp4",)
+    before = fingerprint(listing)
+    (root / "sources.csv").write_text("video,source\nnormal/a.mp4,yard\n")
+    assert fingerprint(list_folder(root)) != before
+    write_table(root, "normal/a.mp4,0,9,normal", "normal/b.mp4,0,9,normal", "abnormal/c.mp4,0,9,abnormal")
+    assert list_folder(root).notes == ("sources.csv is not read: beside segments.csv, sources stand in its column source",)
+
+
+@pytest.mark.parametrize("content, message", [
+    ("video\na.mp4\n", "sources.csv has the columns video: expected video,source"), ("", "has the columns none"),
+    ("video,source\na.mp4,one\na.mp4,two\n", r"gives a.mp4 two sources, 'one' \(line 2\) and 'two' \(line 3\)"),
+])
+def test_sources_that_cannot_be_understood(tmp_path: Path, content: str, message: str) -> None:
+    (touch(tmp_path, "normal/a.mp4") / "sources.csv").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        list_folder(tmp_path)
+
+
 def test_one_class_folder_is_noted(tmp_path: Path) -> None:
     assert list_folder(touch(tmp_path, "normal/a.mp4")).notes == ("there is no folder abnormal/",)
 

@@ -131,6 +131,23 @@ def test_one_camera_is_a_warning_with_sources_to_take(root):
     assert "v1, v5 seem to be of one camera" in said and "into your table" not in said
 
 
+def test_folders_of_classes_take_the_sources_as_a_file(root):
+    for i in range(8):
+        (root / ("abnormal" if i % 2 else "normal")).mkdir(exist_ok=True)
+        (root / f"v{i}").rename(root / ("abnormal" if i % 2 else "normal") / f"v{i}")
+    (root / "segments.csv").unlink()
+    shutil.rmtree(root / "normal" / "v4")
+    shutil.copytree(root / "abnormal" / "v1", root / "normal" / "v4")
+    (root / "normal" / "v4" / "5.png").unlink()  # no copy, for it is shorter
+    said, report = check(root)
+    found = root.parent / "work" / "check" / "sources.csv"
+    assert "normal/v4, abnormal/v1 seem to be of one camera" in said and f"to keep it apart, copy {found} into {root}" in said
+    shutil.copy(found, root)
+    said, report = check(root)
+    assert report["cameras"] == [] and "seem to be of one camera" not in said and report["coverage"]["notes"] == []
+    assert report["episodes"][0]["sources"] == 4
+
+
 def test_a_source_on_both_sides_is_a_warning(root):
     text = (root / "segments.csv").read_text()
     (root / "segments.csv").write_text("".join(line + ("drive\n" if line.endswith(",") else "\n") for line in text.splitlines()))
@@ -140,7 +157,7 @@ def test_a_source_on_both_sides_is_a_warning(root):
 
 
 def test_a_full_disk_is_known_before(root, monkeypatch):
-    monkeypatch.setattr("acx_jax.stages.check.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr("acx_jax.stages.check_media.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
     assert "0.0 MB are free" in check(root)[1]["problems"][0]
 
 

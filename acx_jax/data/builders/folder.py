@@ -1,4 +1,4 @@
-"""A user's own folder: segments.csv beside the videos, or the subfolders normal/ and abnormal/."""
+"""A user's own folder: segments.csv beside the videos, or the subfolders normal/ and abnormal/, with sources.csv beside them or not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Skipped
-from acx_jax.data.builders import table
+from acx_jax.data.builders import sources, table
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.tree import hidden, media_below, printable, unlisted, unusable
 from acx_jax.data.media_files import VIDEO_SUFFIXES, check_plain, image_files, natural_key
@@ -34,6 +34,11 @@ def list_folder(root: Path) -> Listing:
         return _list_classes(root, classes)
     found = ", ".join(entry.name for entry in entries[:5]) + (", ..." if len(entries) > 5 else "")
     raise UsageError(f"data root {root} " + (f"holds {found}" if entries else "is empty") + f": {_EXPECTED}")
+
+
+def has_table(root: Path) -> bool:
+    """Whether the folder is laid out by a table."""
+    return (root / TABLE).exists()
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -64,7 +69,7 @@ def _list_table(root: Path) -> Listing:
         segments=table.with_video_splits(kept), paths=paths,
         skipped=(*too_wide, *unparsed, *absent, *repeats, *contradictions),
         videos_listed=len(names), segments_listed=len(rows) + len(too_wide),
-        notes=(*_extra_columns(extra), *_unlisted(root, paths.values())), missing=tuple(sorted(names - paths.keys())),
+        notes=(*_extra_columns(extra), *_unread_sources(root), *_unlisted(root, paths.values())), missing=tuple(sorted(names - paths.keys())),
         absent={s.video: (s.source, of_video[s.video]) for s in gone},
     )
 
@@ -112,6 +117,11 @@ def _extra_columns(extra: Sequence[str]) -> Iterator[str]:
         yield f"{TABLE}: columns without a meaning here are ignored: {', '.join(extra)}"
 
 
+def _unread_sources(root: Path) -> Iterator[str]:
+    if (root / sources.FILE).exists():
+        yield f"{sources.FILE} is not read: beside {TABLE}, sources stand in its column source"
+
+
 def _unlisted(root: Path, used: Iterable[Path]) -> Iterator[str]:
     """Notes how many videos on disk the table does not name."""
     listed = set(used)
@@ -132,15 +142,16 @@ def _list_classes(root: Path, classes: Sequence[Path]) -> Listing:
                          + f": {_EXPECTED}")
     videos = [(label, printable(entry.relative_to(root)), entry) for label, entry in listed]
     reasons = {name: _unusable(entry) for _, name, entry in videos}
+    source_of = sources.read_sources(root / sources.FILE)
     usable = [(label, name, entry) for label, name, entry in videos if not reasons[name]]
     elsewhere = [one for one in media_below(root) if one.path.relative_to(root).parts[0].lower() not in LABELS]
     return Listing(
-        segments=tuple(Segment(name, 0, TO_THE_END, label, source=name) for label, name, _ in usable),
+        segments=tuple(Segment(name, 0, TO_THE_END, label, source=source_of.get(name, name)) for label, name, _ in usable),
         paths={name: entry for _, name, entry in usable},
         skipped=(*(Skipped(name, reason) for name, reason in reasons.items() if reason),
                  *unlisted(root, elsewhere, [], f"it lies in neither {LABELS[NORMAL]}/ nor {LABELS[ABNORMAL]}/")),
         videos_listed=len(listed), segments_listed=len(listed),
-        notes=(*_no_class(classes), *_no_videos(root, others)),
+        notes=(*_no_class(classes), *_no_videos(root, others), *sources.unknown(source_of, set(reasons))),
         missing=tuple(name for name, reason in reasons.items() if reason),
     )
 

@@ -45,7 +45,7 @@ def read_table(path: Path) -> Table:
 
     Raises UsageError when it is no such text, has no rows, or lacks a required column or has one twice.
     """
-    lines = [(number, [cell.strip() for cell in cells]) for number, cells in _csv_lines(path)]
+    lines = [(number, [cell.strip() for cell in cells]) for number, cells in csv_lines(path)]
     filled = [(number, cells) for number, cells in lines if any(cells)]
     columns = [name.lower() for name in filled[0][1]] if filled else []
     _check_columns(path, columns)
@@ -60,6 +60,18 @@ def read_table(path: Path) -> Table:
     if not rows and not too_wide:
         raise UsageError(f"{path} has a header and no rows: write one row a segment, {','.join(REQUIRED)}")
     return Table(tuple(rows), tuple(too_wide), tuple(c for c in columns if c and c not in REQUIRED + OPTIONAL))
+
+
+def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file with the lines they end in. Raises UsageError when it is no UTF-8 text, or no CSV."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+        return [(reader.line_num, cells) for cells in reader]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
+    except (csv.Error, OSError) as error:
+        raise UsageError(f"{path} cannot be read as CSV: {error}") from None
 
 
 def parse_row(row: Row) -> Placed | Skipped:
@@ -125,17 +137,6 @@ def with_video_splits(placed: Sequence[Placed]) -> tuple[Segment, ...]:
             raise UsageError(f"{item.segment.video} has two splits, {first.segment.split!r} ({first.place}) and "
                              f"{item.segment.split!r} ({item.place}): give every row of a video the same")
     return tuple(s._replace(split=said[s.video].segment.split if s.video in said else "") for s, _ in placed)
-
-
-def _csv_lines(path: Path) -> list[tuple[int, list[str]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
-        return [(reader.line_num, cells) for cells in reader]
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
-    except (csv.Error, OSError) as error:
-        raise UsageError(f"{path} cannot be read as CSV: {error}") from None
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
