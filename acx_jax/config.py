@@ -70,7 +70,7 @@ def validate(config: ConfigDict) -> ConfigDict:
 
 
 def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
-    data, encoder, mcp = config.data, config.encoder, config.learners.mcp
+    data, encoder, episodes, mcp = config.data, config.encoder, config.episodes, config.learners.mcp
     return [
         (data.builder == "synthetic" or data.root != "",
          "config.data.root is empty: say where your videos are with --config.data.root=FOLDER"),
@@ -108,6 +108,10 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
          "config.adapt.result is 'best', which a probe tells: set --config.probe.share, such as 0.2"),
         (config.probe.share + config.meta.share <= 0.9 or not config.meta.steps,
          f"config.probe.share={config.probe.share} and config.meta.share={config.meta.share} leave too little to evaluate: expected 0.9 or less in all"),
+        (episodes.classes == "labels" or not config.meta.steps,
+         "config.meta.steps trains on normal and abnormal, which config.episodes.classes='categories' does not evaluate: leave one of them out"),
+        (episodes.classes == "labels" or not episodes.rows,
+         "config.episodes.rows are parts of two classes, normal and abnormal: leave them out with config.episodes.classes='categories'"),
         (not (config.meta.learn_rates and config.meta.method == "reptile"),
          "config.meta.learn_rates is True, which config.meta.method='reptile' cannot do: it does not look through the inner steps"),
         (config.meta.method != "anil" or config.meta.learner in ("mcp", "two_layer"),

@@ -116,12 +116,14 @@ class Episodes(NamedTuple):
     """Few-shot episodes as indices into the evaluation segments, class-major.
 
     support: int32 [E, way * shot], columns c * shot .. (c + 1) * shot - 1 are of class c. query: int32 [E, Q], first the queries of class 0,
-    then those of class 1. queries: how many of each class, one number a class, the same in every episode; Q is their sum.
+    then those of class 1. queries: how many of each class, one number a class, the same in every episode; Q is their sum. Class 0 is normal.
+    categories: str [E, way - 1], what the abnormal segments of classes 1, 2, ... of an episode are; None where abnormal is one class, whatever they are.
     """
 
     support: np.ndarray
     query: np.ndarray
     queries: tuple[int, ...]
+    categories: np.ndarray | None = None
 
     @property
     def way(self) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from acx_jax.contracts import Episodes, Segment, StoredSegment
+from acx_jax.contracts import LABELS, Episodes, Segment, StoredSegment
 from acx_jax.data.episodes import DISJOINT, PUBLISHED, group_segments
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import replacing
@@ -35,7 +35,8 @@ def data_hash(stored: Sequence[StoredSegment]) -> str:
 def save_episodes(path: Path, episodes: Episodes, origin: Origin) -> None:
     """Writes an .npz of plain arrays, whole."""
     with replacing(path) as file:
-        np.savez(file, format=FORMAT, **episodes._asdict(), **origin._asdict())
+        arrays = {name: value for name, value in episodes._asdict().items() if value is not None}
+        np.savez(file, format=FORMAT, **arrays, **origin._asdict())
 
 
 def read_episodes(path: Path) -> tuple[Episodes, Origin]:
@@ -45,7 +46,8 @@ def read_episodes(path: Path) -> tuple[Episodes, Origin]:
             raise ValueError(f"its format is {int(arrays['format'])}, expected {FORMAT} or 1")
         support, query, way = arrays["support"], arrays["query"], int(arrays["way"]) if int(arrays["format"]) == 1 else 0
         queries = (query.shape[-1] // way,) * way if way else tuple(int(number) for number in arrays["queries"])
-        return Episodes(support, query, queries), Origin(str(arrays["data"]), int(arrays["seed"]), str(arrays["protocol"]))
+        categories = arrays["categories"] if "categories" in arrays else None
+        return Episodes(support, query, queries, categories), Origin(str(arrays["data"]), int(arrays["seed"]), str(arrays["protocol"]))
 
 
 def load_episodes(path: Path, *, data: str, segments: Sequence[Segment]) -> tuple[Episodes, Origin]:
@@ -58,7 +60,7 @@ def load_episodes(path: Path, *, data: str, segments: Sequence[Segment]) -> tupl
     if origin.data != data:
         raise UsageError(f"config.episodes.file {path} was drawn from other data: it holds the data hash {origin.data}, the segments "
                          f"here have {data}; prepare the same videos with the same settings, or draw new episodes")
-    for name, wrong in _faults(episodes, origin.protocol, np.array([s.label for s in segments])):
+    for name, wrong in _faults(episodes, origin.protocol, segments):
         if wrong:
             raise UsageError(f"config.episodes.file {path}: {name}")
     if origin.protocol == DISJOINT and (shared := _shared(episodes, segments)):
@@ -86,19 +88,42 @@ def _read(path: Path) -> tuple[Episodes, Origin]:
         raise UsageError(f"config.episodes.file {path} is damaged: {error}") from None
 
 
-def _faults(episodes: Episodes, protocol: str, labels: np.ndarray) -> list[tuple[str, bool]]:
+def _faults(episodes: Episodes, protocol: str, segments: Sequence[Segment]) -> list[tuple[str, bool]]:
     """What may be wrong with episodes, in the order it has to be asked, and whether it is."""
     sides = (episodes.support, episodes.query)
     shaped = all(side.ndim == 2 and side.dtype.kind == "i" and side.size for side in sides) and len(sides[0]) == len(sides[1]) \
-        and episodes.way == 2 and sides[0].shape[1] % 2 == 0 and min(episodes.queries) > 0 and sides[1].shape[1] == sum(episodes.queries)
-    inside = shaped and all((side >= 0).all() and (side < len(labels)).all() for side in sides)
-    classes = inside and all((labels[side] == np.repeat([0, 1], numbers)).all() for side, numbers in zip(sides, (episodes.shot, episodes.queries)))
+        and _named(episodes) and sides[0].shape[1] % episodes.way == 0 and min(episodes.queries) > 0 and sides[1].shape[1] == sum(episodes.queries)
+    inside = shaped and all((side >= 0).all() and (side < len(segments)).all() for side in sides)
+    classes = inside and _of_their_classes(episodes, segments)
     both = np.concatenate(sides, axis=1) if shaped else np.zeros((0, 0))
-    return [("its arrays are not those of 2-way episodes", not shaped), ("it names segments that are not there", not inside),
+    return [("its arrays are not those of episodes", not shaped), ("it names segments that are not there", not inside),
             ("its columns are not of the classes they should be", not classes),
             ("an episode names one segment twice", any(len(np.unique(row)) < len(row) for row in both)),
             (f"its protocol is {protocol!r}, expected {DISJOINT} or {PUBLISHED}", protocol not in (DISJOINT, PUBLISHED)),
             ("it holds a single episode, of which there is no interval: at least 2 are needed", len(both) < 2)]
+
+
+def _named(episodes: Episodes) -> bool:
+    """Whether there are as many classes as `categories` says, and no two of an episode are the same."""
+    names = episodes.categories
+    if names is None:
+        return episodes.way == len(LABELS)
+    return names.dtype.kind == "U" and names.shape == (len(episodes.support), episodes.way - 1) and all(
+        len({"", *row}) == episodes.way for row in names.tolist())
+
+
+def _of_their_classes(episodes: Episodes, segments: Sequence[Segment]) -> bool:
+    """Whether every column holds segments of its class."""
+    labels, categories = np.array([s.label for s in segments]), np.array([s.category for s in segments])
+
+    def right(side: np.ndarray, numbers: tuple[int, ...]) -> bool:
+        of_label = labels[side] == np.repeat(np.arange(episodes.way) > 0, numbers)
+        if episodes.categories is None:
+            return bool(of_label.all())
+        of_category = categories[side[:, numbers[0]:]] == np.repeat(episodes.categories, numbers[1:], axis=1)
+        return bool(of_label.all() and of_category.all())
+
+    return right(episodes.support, (episodes.shot,) * episodes.way) and right(episodes.query, episodes.queries)
 
 
 def _shared(episodes: Episodes, segments: Sequence[Segment]) -> str:

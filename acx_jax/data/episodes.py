@@ -50,7 +50,7 @@ class Table(NamedTuple):
     def first_of_each(self, rank: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
         """The `numbers` of segments of each class of lowest rank (float [E, S]) in order, class-major, int [E, their sum]."""
         members = [np.flatnonzero(self.labels == c) for c in range(WAY)]
-        return np.concatenate([own[_lowest(rank[:, own], number)] for own, number in zip(members, numbers)], axis=1)
+        return np.concatenate([own[lowest(rank[:, own], number)] for own, number in zip(members, numbers)], axis=1)
 
     def free(self, support: np.ndarray) -> np.ndarray:
         """Which segments share no group with the support [E, WAY * shot]: bool [E, S]."""
@@ -179,7 +179,7 @@ def _by_counting(table: Table, rngs: list[np.random.Generator]) -> tuple[np.ndar
     return rank, np.take_along_axis(support, order.reshape(support.shape).argsort(axis=-1), axis=-1).reshape(len(rngs), -1)
 
 
-def _lowest(values: np.ndarray, number: int) -> np.ndarray:
-    """Where the `number` lowest values of each row lie, in their order: int [E, number]."""
-    found = np.argpartition(values, number - 1, axis=1)[:, :number]
-    return np.take_along_axis(found, np.take_along_axis(values, found, axis=1).argsort(axis=1), axis=1)
+def lowest(values: np.ndarray, number: int) -> np.ndarray:
+    """Where the `number` lowest of values [..., S] lie, in their order: int [..., number]."""
+    found = np.argpartition(values, number - 1, axis=-1)[..., :number]
+    return np.take_along_axis(found, np.take_along_axis(values, found, axis=-1).argsort(axis=-1), axis=-1)

@@ -24,17 +24,17 @@ def abnormal_left(sizes: np.ndarray, *, shot: int, normal: int) -> np.ndarray:
     return np.maximum.accumulate(most[shot, shot, ::-1])[::-1]
 
 
-def possible_queries(left: np.ndarray, queries: tuple[int, int]) -> tuple[int, int]:
+def possible_queries(left: np.ndarray, queries: tuple[int, int], *, classes: int = 1) -> tuple[int, int]:
     """The queries (normal, abnormal) that can be had of those asked for; (0, 0) where it is not one of each. left: as of `abnormal_left`.
 
     Asked for as many of both, they stay as many. Otherwise it is the pair with most queries in all, and of those the one with most abnormal
-    ones, which are rare.
+    ones, which are rare. classes: how many classes of abnormal segments have that many each.
     """
     normal, abnormal = np.arange(len(left)), np.minimum(left, queries[1])
     if queries[0] == queries[1]:
         each = max(0, int(np.minimum(normal, abnormal).max()))
         return each, each
-    total = np.where(np.minimum(normal, abnormal) > 0, normal + abnormal, 0)
+    total = np.where(np.minimum(normal, abnormal) > 0, normal + classes * abnormal, 0)
     most = int(total.argmax())  # the first, of fewest normal ones
     return (most, int(abnormal[most])) if total[most] else (0, 0)
 

@@ -68,7 +68,7 @@ def simpleshot(*, features: int, way: int, pool: str) -> Learner:
     return Learner(init, adapt, logits)
 
 
-def length() -> Learner:
+def length(*, way: int) -> Learner:
     """How far the number of clips alone tells the classes apart: nearest class mean of its logarithm.
 
     The logits are scaled by the spread of the support, so that they do not depend on the unit of length.
@@ -78,10 +78,10 @@ def length() -> Learner:
         return jnp.log(graphs.mask.sum(axis=-1).astype(jnp.float32))
 
     def init(key: jax.Array) -> Params:
-        return {"means": jnp.zeros(2), "variance": jnp.ones(())}
+        return {"means": jnp.zeros(way), "variance": jnp.ones(())}
 
     def adapt(params: Params, support: Support, key: jax.Array) -> Params:
-        lengths, members = log_length(support.graphs), jax.nn.one_hot(support.labels, 2).T
+        lengths, members = log_length(support.graphs), jax.nn.one_hot(support.labels, way).T
         return {"means": members @ lengths / members.sum(axis=1), "variance": jnp.var(lengths) + 1e-6}
 
     def logits(params: Params, graphs: Graphs) -> jax.Array:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, logsumexp
 
 THRESHOLD = 0.5  # a query is abnormal if its probability is above; nothing above any class's counts as normal, as published
 BINS = 10  # of the calibration error
@@ -17,10 +17,10 @@ def episode_metrics(margin: np.ndarray, labels: np.ndarray) -> dict[str, np.ndar
     each class has; f1 and mcc (Matthews' correlation) are of the class abnormal, 0 where undefined.
 
     margin: float [E, Q], how far the logit of abnormal lies above that of normal. Rankings and fitted thresholds are of it: in
-    float32, the probability of every margin above 17 is 1. labels: int [Q], 0 normal and 1 abnormal, both present, the
+    float32, the probability of every margin above 17 is 1. labels: int [Q], 0 normal and others abnormal, both present, the
     same in each episode.
     """
-    probability, abnormal = expit(margin), labels == 1
+    probability, abnormal = expit(margin), labels > 0
     called = probability > THRESHOLD
     right = called == abnormal
     return {
@@ -34,6 +34,30 @@ def episode_metrics(margin: np.ndarray, labels: np.ndarray) -> dict[str, np.ndar
         "ece": calibration_error(probability, abnormal),
         "accuracy_calibrated": calibrated_accuracy(margin, abnormal),
     }
+
+
+def margins_of(scores: np.ndarray) -> np.ndarray:
+    """Float [E, Q]: how far the logit of abnormal lies above that of normal. scores: that itself, or logits [E, Q, way], class 0 being normal;
+    the logit of abnormal is then that of any of the others, the logarithm of the sum of their exponentials."""
+    if scores.ndim == 2:
+        return scores
+    logits = scores.astype(float)
+    return logsumexp(logits[..., 1:], axis=-1) - logits[..., 0]
+
+
+def class_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """The measures of `episode_metrics` on `margins_of(scores)`, and where there are more than two classes, accuracy and balanced_accuracy of
+    telling all of them apart, those of normal against abnormal being accuracy_binary and balanced_accuracy_binary.
+
+    labels: int [Q], the class of each query, all present. The class of highest logit is called, the first of several.
+    """
+    binary = episode_metrics(margins_of(scores), labels)
+    if scores.ndim == 2:
+        return binary
+    right = scores.argmax(axis=-1) == labels
+    recalls = np.mean([right[:, labels == c].mean(axis=1) for c in range(scores.shape[-1])], axis=0)
+    own = {"accuracy": right.mean(axis=1), "balanced_accuracy": recalls}
+    return binary | own | {f"{name}_binary": binary[name] for name in own}
 
 
 def chance_accuracy(queries: Sequence[int]) -> float:

@@ -14,13 +14,13 @@ from ml_collections import ConfigDict
 from acx_jax.contracts import ABNORMAL, NORMAL, ContextFeatures, Episodes, StoredSegment, in_words
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
-from acx_jax.data.episodes import WAY, feasible_queries, possible_way
+from acx_jax.data.episodes import feasible_queries, possible_way
 from acx_jax.data.meta_split import EVALUATE
 from acx_jax.data.subsets import Subset, subsets
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.learner import Learner
-from acx_jax.fewshot.metrics import chance_accuracy, chance_precision, episode_metrics, half_width_95, paired_difference
+from acx_jax.fewshot.metrics import chance_accuracy, chance_precision, class_metrics, half_width_95, paired_difference
 from acx_jax.runtime.files import write_array, write_json
 from acx_jax.stages import meta_parts, meta_train, support
 from acx_jax.stages.evaluate_table import part_name, queries_in_words, shots_in_words, slug, table
@@ -31,7 +31,7 @@ from acx_jax.stages.scoring import Scorer
 
 EPISODES = "episodes.npz"
 NO_FEATURES = "none"  # of the length baseline, which looks at none
-Measured = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row, and its `episode_metrics`
+Measured = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row, and its `class_metrics`
 SPREAD = {"std": np.std, "min": np.min, "max": np.max}  # over episodes, as the published table has them
 
 
@@ -46,7 +46,8 @@ class Drawn(NamedTuple):
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config this stage depends on."""
     episodes = config.episodes.to_dict()
-    for name in ("chunk", "way", "reported", "augmented"):  # they change no number, but the last, which is added below
+    labels = config.episodes.classes == "labels"
+    for name in ("chunk", "reported", "augmented", *(("way", "classes") if labels else ())):  # they change no number, but augmented, added below
         episodes.pop(name)
     if episodes["query_abnormal"] in (0, episodes["query"]):  # equal counts are what older runs had
         episodes.pop("query_abnormal")
@@ -67,13 +68,13 @@ def check_possible(config: ConfigDict, workdir: Path) -> None:
     stored = [s for s in prepared.load(workdir / "prepare")[0] if s.segment.split == "evaluate"]
     segments = [s.segment for s in stored]
     if config.episodes.file:
-        load_episodes(Path(config.episodes.file), data=data_hash(stored), segments=segments)
+        _refuse_for_two(config, load_episodes(Path(config.episodes.file), data=data_hash(stored), segments=segments)[0])
     if config.meta.steps or not config.episodes.file:
         meta_parts.check_possible(config, segments)
 
 
 def run(job: Job) -> None:
-    """Writes `episodes.npz`, `scores/<features>-<learner>.npy` (`Scorer.margins`), `results.json` and `comparisons.json`."""
+    """Writes `episodes.npz`, `scores/<features>-<learner>.npy` (`Scorer.scores`), `results.json` and `comparisons.json`."""
     stored, coverage = prepared.load(job.workdir / "prepare")
     stored = [s for s in stored if s.segment.split == "evaluate"]
     segments = [s.segment for s in stored]
@@ -96,12 +97,14 @@ def run(job: Job) -> None:
 
 def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
     """The episodes drawn, or those of `episodes.file`; written down for others to take."""
-    if (way := possible_way(job.config.episodes.way)) < job.config.episodes.way:
-        job.log.info(f"evaluate: {way} classes an episode instead of {job.config.episodes.way}: there are no more")
+    way = job.config.episodes.way
+    if not meta_parts.of_categories(job.config) and possible_way(way) < way:
+        job.log.info(f"evaluate: {possible_way(way)} classes an episode instead of {way}: there are no more")
     asked, segments, data = job.config.episodes, [s.segment for s in stored], data_hash(stored)
     usable = meta_parts.indices_of(job.config, segments, EVALUATE)
     if asked.file:
         episodes, origin = load_episodes(Path(asked.file), data=data, segments=segments)
+        _refuse_for_two(job.config, episodes)
         _refuse_trained_on(asked.file, episodes, usable)
     else:
         wanted, queries = meta_parts.asked_queries(job.config), meta_parts.feasible_queries(job.config, segments, EVALUATE)
@@ -111,10 +114,18 @@ def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
         origin = Origin(data, job.config.seed, asked.protocol)
     save_episodes(job.out / EPISODES, episodes, origin)
     others = len(segments) - len(usable)
-    job.log.info(f"evaluate: {len(episodes.support)} episodes, {WAY}-way {shots_in_words(episodes.shot, asked.augmented)} {in_words(episodes.queries)}-query, "
-                 f"{origin.protocol}, from {len(usable)} segments" + (f"; the other {others} are meta-training's or the probe's" if others else "")
+    job.log.info(f"evaluate: {len(episodes.support)} episodes, {episodes.way}-way {shots_in_words(episodes.shot, asked.augmented)} "
+                 f"{in_words(episodes.queries)}-query, {origin.protocol}, from {len(usable)} segments"
+                 + (f"; the other {others} are meta-training's or the probe's" if others else "")
                  + (f"; replayed from {asked.file}" if asked.file else ""))
     return episodes
+
+
+def _refuse_for_two(config: ConfigDict, episodes: Episodes) -> None:
+    asked = [name for name, value in (("config.meta.steps", config.meta.steps), ("config.episodes.rows", config.episodes.rows)) if value]
+    if asked and episodes.categories is not None:
+        raise UsageError(f"config.episodes.file {config.episodes.file} has episodes of normal and {episodes.way - 1} categories, and {' and '.join(asked)} "
+                         "are of two classes, normal and abnormal: leave one of them out")
 
 
 def _refuse_trained_on(file: str, episodes: Episodes, usable: np.ndarray) -> None:
@@ -152,7 +163,8 @@ def _rows(job: Job, drawn: list[Drawn], features: dict[str, ContextFeatures]) ->
 def _rows_of(job: Job, features_name: str, learner_name: str, features: ContextFeatures, drawn: list[Drawn]) -> list[Measured]:
     """One learner's row of each part."""
     label = learner_name if features_name == NO_FEATURES else f"{learner_name} on {features_name} features"
-    scorer = cache(lambda: Scorer(*_learner(job, features_name, learner_name, features), seed=job.config.seed, chunk=job.config.episodes.chunk,
+    way = drawn[0][1].way  # parts of their own are of two classes, as all segments then are
+    scorer = cache(lambda: Scorer(*_learner(job, features_name, learner_name, features, way), seed=job.config.seed, chunk=job.config.episodes.chunk,
                                   label=label, log=job.log))
     return [_row(job, one, features_name, learner_name, scorer) for one in drawn]
 
@@ -163,12 +175,12 @@ def _row(job: Job, drawn: Drawn, features_name: str, learner_name: str, scorer: 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{features_name}-{learner_name}.npy"
     if not path.exists():  # an interrupted run of the same fingerprint left what it had finished
-        write_array(path, scorer().margins(episodes if of_length else fitted, of_part="" if part.is_whole else f", {part_name(part)}"))
-    values = episode_metrics(np.load(path), class_labels(WAY, episodes.queries))
+        write_array(path, scorer().scores(episodes if of_length else fitted, of_part="" if part.is_whole else f", {part_name(part)}"))
+    values = class_metrics(np.load(path), class_labels(episodes.way, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
     spread = {f"accuracy_{name}": round(float(of(values["accuracy"])), 6) for name, of in SPREAD.items()}
-    row = {"learner": learner_name, "features": features_name, "category": part.category, "ego_involved": part.ego_involved, "way": WAY,
+    row = {"learner": learner_name, "features": features_name, "category": part.category, "ego_involved": part.ego_involved, "way": episodes.way,
            "shot": episodes.shot, "augmented": 0 if of_length else job.config.episodes.augmented, "query": episodes.queries[NORMAL],
            "query_abnormal": episodes.queries[ABNORMAL], "episodes": len(episodes.support),
            "accuracy_chance": round(chance_accuracy(episodes.queries), 6),
@@ -176,13 +188,13 @@ def _row(job: Job, drawn: Drawn, features_name: str, learner_name: str, scorer: 
     return row, values
 
 
-def _learner(job: Job, features_name: str, name: str, features: ContextFeatures) -> tuple[Learner, ContextFeatures]:
+def _learner(job: Job, features_name: str, name: str, features: ContextFeatures, way: int) -> tuple[Learner, ContextFeatures]:
     """A learner by name and what it sees of the features."""
     config, dimension = job.config, features.vectors.shape[1]
     if name in (LEARNT, RANDOM):
         learner = meta_train.learners_of(config, job.workdir, features_name, features=dimension)[name]
         return learner, seen_by(config.meta.learner, config, features)
-    return make_learner(name, config, features=dimension), seen_by(name, config, features)
+    return make_learner(name, config, features=dimension, way=way), seen_by(name, config, features)
 
 
 def _comparisons(rows: list[Measured]) -> list[dict[str, Any]]:

@@ -16,9 +16,10 @@ BEST = "best, chosen on its queries"
 
 def table(rows: list[dict[str, Any]], *, reported: str = "mean") -> list[str]:
     """The results as lines for the terminal; reported="best" shows the accuracy of each learner's best episode, too, and where classes have
-    not as many queries, what calling all of them alike gives, and the balanced accuracy."""
+    not as many queries, or are more than two, what calling all of them alike gives, and the balanced accuracy."""
     named, best = [row | {"learner": row["learner"] + _of_part(row)} for row in rows], reported == "best"
-    unequal = any(row["query"] != row["query_abnormal"] for row in rows)
+    ways = {row["way"] for row in rows}
+    unequal = max(ways) > 2 or any(row["query"] != row["query_abnormal"] for row in rows)
     wide = max([len("learner"), *(len(row["learner"]) for row in named)])
     head = (f"{'learner':{wide}} {'features':10} {'accuracy':>17} " + (f"{'chance':>7} {'balanced':>8} " if unequal else "")
             + f"{'AUROC':>8} {'AP':>6} {'recall normal':>14} {'abnormal':>9}")
@@ -26,13 +27,16 @@ def table(rows: list[dict[str, Any]], *, reported: str = "mean") -> list[str]:
         f"{r['learner']:{wide}} {r['features']:10} {r['accuracy']:8.3f} +- {r['accuracy_ci95']:.3f} "
         + (f"{r['accuracy_chance']:7.3f} {r['balanced_accuracy']:8.3f} " if unequal else "") + f"{r['auroc']:8.3f} "
         f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}"
-        + (f" {r['accuracy_max']:30.3f}" if best else "") for r in named]
+        + (f" {r['accuracy_max']:30.3f}" if best else "") for r in named] + [
+        f"accuracy is of telling {way} classes apart, AUROC, AP and the recalls are of normal against abnormal" for way in sorted(ways - {2})]
 
 
 def queries_in_words(queries: tuple[int, ...]) -> str:
-    """Such as "15 queries a class", or "15 normal and 3 abnormal queries"."""
+    """Such as "15 queries a class", "15 normal and 3 abnormal queries", or "15 normal queries and 3 of each category"."""
     if len(set(queries)) == 1:
         return f"{queries[0]} queries a class"
+    if len(queries) > 2:
+        return f"{queries[NORMAL]} normal queries and {queries[ABNORMAL]} of each category"
     return f"{queries[NORMAL]} normal and {queries[ABNORMAL]} abnormal queries"
 
 

@@ -34,23 +34,23 @@ class Tried(NamedTuple):
 
     features: int
     nodes: int
-    support: int
-    queries: int
+    shot: int
+    query: int  # a class
 
 
 LENGTH = "length"  # the baseline that looks at no features
-TRIED = Tried(features=512, nodes=3, support=2 * WAY, queries=3 * WAY)
+TRIED = Tried(features=512, nodes=3, shot=2, query=3)
 WHOLE_SEGMENTS = ("mcp", LENGTH)  # the others look at one vector a segment
 
 
-def make_learner(name: str, config: ConfigDict, *, features: int) -> Learner:
-    """The learner that the config describes, for vectors of `features` dimensions. UsageError names a path that fits none."""
+def make_learner(name: str, config: ConfigDict, *, features: int, way: int = WAY) -> Learner:
+    """The learner that the config describes, for vectors of `features` dimensions and `way` classes. UsageError names a path that fits none."""
     options = config.learners
     base = name.removesuffix(ON_TOP)
     if "." in base:
-        learner = _made(base, features)
+        learner = _made(base, features, way)
     else:
-        learner = OWN[base](options, features)
+        learner = OWN[base](options, features, way)
     if name == base:
         return learner
     return transductive.label_propagation(learner, pool=options.pool, **options.propagation)
@@ -64,10 +64,11 @@ def seen_by(name: str, config: ConfigDict, features: ContextFeatures) -> Context
 
 def check_names(config: ConfigDict) -> None:
     """Raises UsageError when a named function cannot be imported, or what it makes is no learner: all but the numbers is tried."""
+    way = config.episodes.way if config.episodes.classes == "categories" else WAY
     for name in config.learners.names:
         if "." in name:
             path = name.removesuffix(ON_TOP)
-            _check_parts(path, _made(path, TRIED.features))
+            _check_parts(path, _made(path, TRIED.features, way), way)
 
 
 def check_dimension(config: ConfigDict, features: int) -> None:
@@ -86,22 +87,22 @@ def code_of(config: ConfigDict) -> dict[str, str]:
     return {path: hashlib.sha256(_file(path).read_bytes()).hexdigest()[:16] for path in paths}
 
 
-def _mcp(options: ConfigDict, features: int) -> Learner:
+def _mcp(options: ConfigDict, features: int, way: int) -> Learner:
     own = options.mcp
-    head = ContextHead(WAY, own.hidden, own.groups, own.neighbours, own.blocks, own.pool, own.scaled_paths)
+    head = ContextHead(way, own.hidden, own.groups, own.neighbours, own.blocks, own.pool, own.scaled_paths)
     return mcp(head, features=features, epochs=own.epochs, batch=own.batch, learning_rate=own.learning_rate)
 
 
-def _on_vectors(make: Callable[..., Learner], group: str = "") -> Callable[[ConfigDict, int], Learner]:
+def _on_vectors(make: Callable[..., Learner], group: str = "") -> Callable[[ConfigDict, int, int], Learner]:
     """A learner on pooled vectors with the options of a group of the settings."""
 
-    def build(options: ConfigDict, features: int) -> Learner:
-        return make(features=features, way=WAY, pool=options.pool, **(options[group] if group else {}))
+    def build(options: ConfigDict, features: int, way: int) -> Learner:
+        return make(features=features, way=way, pool=options.pool, **(options[group] if group else {}))
 
     return build
 
 
-OWN: dict[str, Callable[[ConfigDict, int], Learner]] = {
+OWN: dict[str, Callable[[ConfigDict, int, int], Learner]] = {
     "mcp": _mcp,
     "proto": _on_vectors(baselines.proto, "proto"),
     "linear": _on_vectors(gradient_heads.linear, "linear"),
@@ -113,29 +114,30 @@ OWN: dict[str, Callable[[ConfigDict, int], Learner]] = {
     "r2d2": _on_vectors(closed_form.ridge, "r2d2"),
     "svm": _on_vectors(closed_form.svm, "svm"),
     "bd_cspn": _on_vectors(transductive.bd_cspn, "bd_cspn"),
-    LENGTH: lambda options, features: baselines.length(),
+    LENGTH: lambda options, features, way: baselines.length(way=way),
 }
 
 
-def _made(path: str, features: int) -> Learner:
+def _made(path: str, features: int, way: int) -> Learner:
     """What the function at a dotted path makes."""
     function = _function(path)
     try:
-        inspect.signature(function).bind(features=features, way=WAY)
+        inspect.signature(function).bind(features=features, way=way)
     except (TypeError, ValueError) as error:
         raise UsageError(f"config.learners.names: {path} cannot be called as {path}(features=..., way=...): {error}") from None
     try:
-        learner: Any = function(features=features, way=WAY)
+        learner: Any = function(features=features, way=way)
     except Exception as error:  # a user's function may fail in any way
-        raise UsageError(f"config.learners.names: {path}(features={features}, way={WAY}) failed: {_in_short(error)}") from error
+        raise UsageError(f"config.learners.names: {path}(features={features}, way={way}) failed: {_in_short(error)}") from error
     if not isinstance(learner, Learner):
         raise UsageError(f"config.learners.names: {path} returned {type(learner).__name__}, "
                          "expected acx_jax.fewshot.learner.Learner")
     return learner
 
 
-def _check_parts(path: str, learner: Learner) -> None:
-    """Traces a learner on made segments. Raises UsageError that names the part which fails, or logits that are not float32 [Q, WAY]."""
+def _check_parts(path: str, learner: Learner, way: int) -> None:
+    """Traces a learner on made segments. Raises UsageError that names the part which fails, or logits that are not float32 [Q, way]."""
+    support_size, queries = way * TRIED.shot, way * TRIED.query
 
     def graphs(segments: int) -> Graphs:
         return Graphs(jax.ShapeDtypeStruct((segments, TRIED.nodes, TRIED.features), np.float32),
@@ -145,16 +147,16 @@ def _check_parts(path: str, learner: Learner) -> None:
         try:
             return jax.eval_shape(getattr(learner, part), *arguments)
         except Exception as error:  # a user's function may fail in any way
-            raise UsageError(f"config.learners.names: {path}: {part} failed on {TRIED.support} support segments and {TRIED.queries} queries of "
+            raise UsageError(f"config.learners.names: {path}: {part} failed on {support_size} support segments and {queries} queries of "
                              f"{TRIED.nodes} vectors of {TRIED.features} dimensions: {_in_short(error)}") from error
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    support = Support(graphs(TRIED.support), jax.ShapeDtypeStruct((TRIED.support,), np.int32))
-    found = traced("logits", traced("adapt", traced("init", key), support, key), graphs(TRIED.queries))
+    support = Support(graphs(support_size), jax.ShapeDtypeStruct((support_size,), np.int32))
+    found = traced("logits", traced("adapt", traced("init", key), support, key), graphs(queries))
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", type(found).__name__)
-    if (shape, dtype) != ((TRIED.queries, WAY), np.float32):
-        raise UsageError(f"config.learners.names: {path}: logits of {TRIED.queries} queries are {dtype} of shape {shape}, expected float32 of "
-                         f"shape {(TRIED.queries, WAY)}: one column for each of {' and '.join(LABELS)}")
+    if (shape, dtype) != ((queries, way), np.float32):
+        raise UsageError(f"config.learners.names: {path}: logits of {queries} queries are {dtype} of shape {shape}, expected float32 of "
+                         f"shape {(queries, way)}: one column for each of {' and '.join(LABELS) if way == WAY else f'normal and {way - 1} categories'}")
 
 
 def _in_short(error: Exception) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from acx_jax.contracts import Episodes, Segment
+from acx_jax.data.category_episodes import largest_category_queries, sample_category_episodes
 from acx_jax.data.episodes import largest_queries, sample_episodes
 from acx_jax.data.meta_split import EVALUATE, TRAIN, VALIDATION, meta_parts
 from acx_jax.errors import UsageError
@@ -30,18 +31,25 @@ def division(config: ConfigDict) -> dict[str, Any]:
     return {"parts": by_meta | {"split": meta.split, "probe": config.probe.share}} if meta.steps or config.probe.share else {}
 
 
-def asked_queries(config: ConfigDict, part: str = EVALUATE) -> tuple[int, int]:
-    """The queries of normal and of abnormal that the episodes of a part are to have; those of meta-training are as many of both."""
+def of_categories(config: ConfigDict) -> bool:
+    """Whether the classes of an evaluation episode are normal and categories drawn for it, not normal and abnormal."""
+    return config.episodes.classes == "categories"
+
+
+def asked_queries(config: ConfigDict, part: str = EVALUATE) -> tuple[int, ...]:
+    """The queries of each class, normal first, that the episodes of a part are to have; those of meta-training are as many of both."""
     if part != EVALUATE:
         return config.meta.query, config.meta.query
-    return config.episodes.query, config.episodes.query_abnormal or config.episodes.query
+    asked = config.episodes
+    return (asked.query, *((asked.query_abnormal or asked.query,) * (asked.way - 1 if of_categories(config) else 1)))
 
 
-def feasible_queries(config: ConfigDict, segments: Sequence[Segment], part: str) -> tuple[int, int]:
+def feasible_queries(config: ConfigDict, segments: Sequence[Segment], part: str) -> tuple[int, ...]:
     """The queries that episodes of a part can have of those asked for. UsageError says which part is too small."""
     picked, asked = indices_of(config, segments, part), config.episodes
+    largest = largest_category_queries if of_categories(config) else largest_queries
     try:
-        return largest_queries([segments[i] for i in picked], shot=asked.shot, queries=asked_queries(config, part), protocol=asked.protocol)
+        return largest([segments[i] for i in picked], shot=asked.shot, queries=asked_queries(config, part), protocol=asked.protocol)
     except UsageError as error:
         if not config.meta.steps and not config.probe.share:
             raise
@@ -51,18 +59,18 @@ def feasible_queries(config: ConfigDict, segments: Sequence[Segment], part: str)
                          f"{error}") from None
 
 
-def episodes_of(config: ConfigDict, segments: Sequence[Segment], part: str, *, count: int, queries: tuple[int, int]) -> Episodes:
+def episodes_of(config: ConfigDict, segments: Sequence[Segment], part: str, *, count: int, queries: tuple[int, ...]) -> Episodes:
     """`count` episodes of a part, as indices into all of `segments`."""
     seed = config.seed if part == EVALUATE else config.seed + 1 + (TRAIN, VALIDATION).index(part)
     return episodes_among(config, segments, indices_of(config, segments, part), count=count, queries=queries, seed=seed)
 
 
-def episodes_among(config: ConfigDict, segments: Sequence[Segment], picked: np.ndarray, *, count: int, queries: tuple[int, int],
+def episodes_among(config: ConfigDict, segments: Sequence[Segment], picked: np.ndarray, *, count: int, queries: tuple[int, ...],
                    seed: int) -> Episodes:
     """`count` episodes of the segments `picked`, as indices into all of `segments`."""
     asked = config.episodes
-    drawn = sample_episodes([segments[i] for i in picked], count=count, shot=asked.shot, queries=queries, seed=seed,
-                            protocol=asked.protocol)
+    sample = sample_category_episodes if of_categories(config) else sample_episodes
+    drawn = sample([segments[i] for i in picked], count=count, shot=asked.shot, queries=queries, seed=seed, protocol=asked.protocol)
     return drawn._replace(support=picked[drawn.support].astype(np.int32), query=picked[drawn.query].astype(np.int32))
 
 
@@ -71,4 +79,6 @@ def check_possible(config: ConfigDict, segments: Sequence[Segment]) -> None:
     if config.meta.steps and config.meta.batch % devices.count():
         raise UsageError(f"config.meta.batch is {config.meta.batch}, expected a multiple of the {devices.count()} devices")
     for part in (TRAIN, VALIDATION, EVALUATE) if config.meta.steps else (EVALUATE,):
-        feasible_queries(config, segments, part)
+        queries = feasible_queries(config, segments, part)
+        if of_categories(config):  # only drawing them tells whether there are such episodes
+            episodes_of(config, segments, part, count=config.episodes.count, queries=queries)

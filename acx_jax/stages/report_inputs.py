@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from acx_jax.contracts import Coverage, Episodes, StoredSegment
+from acx_jax.contracts import ABNORMAL, Coverage, Episodes, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import read_episodes
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.episodes import class_labels
-from acx_jax.fewshot.metrics import chance_accuracy
+from acx_jax.fewshot.metrics import chance_accuracy, margins_of
 from acx_jax.stages.embed import SETS
 
 Row = dict[str, Any]  # one row of evaluate/results.json
@@ -40,7 +40,7 @@ class Findings(NamedTuple):
     """Everything the report shows.
 
     rows: the rows over all segments. split_rows: those of one category or one side of ego_involved. margins: float [E,
-    way * query], how far the logit of abnormal lies above that of normal, by (features, learner). segments: the stored segments of both
+    Q], how far the logit of abnormal lies above that of normal, by (features, learner). segments: the stored segments of both
     splits; `episodes` index those of the split "evaluate". comparisons: those of evaluate/comparisons.json.
     """
 
@@ -103,8 +103,8 @@ def read_overrides(workdir: Path) -> dict[str, str]:
 
 
 def true_classes(episodes: Episodes) -> np.ndarray:
-    """int [way * query]: the class of each query column."""
-    return class_labels(episodes.way, episodes.queries)
+    """int [Q]: NORMAL or ABNORMAL, of each query column; every category is abnormal."""
+    return np.minimum(class_labels(episodes.way, episodes.queries), ABNORMAL)
 
 
 def _read_results(path: Path) -> list[Row]:
@@ -131,7 +131,7 @@ def _read_episodes(path: Path) -> dict[str, Any]:
 def _read_margins(folder: Path, rows: list[Row]) -> dict[Scored, np.ndarray]:
     names = {(row["features"], row["learner"]) for row in rows if _is_whole(row)}
     paths = {name: folder / f"{name[0]}-{name[1]}.npy" for name in sorted(names)}
-    return {name: np.load(path, allow_pickle=False) for name, path in paths.items() if path.exists()}
+    return {name: margins_of(np.load(path, allow_pickle=False)) for name, path in paths.items() if path.exists()}
 
 
 def _read_json(path: Path, missing: Any) -> Any:

@@ -6,9 +6,10 @@ import math
 import shlex
 from pathlib import Path, PurePath
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import ABNORMAL, NORMAL, in_words
+from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, Episodes, in_words
 from acx_jax.settings import ON_TOP
 from acx_jax.stages.meta_parts import asked_queries
 from acx_jax.stages.report_inputs import Findings, Row
@@ -56,6 +57,14 @@ def learner_name(learner: str) -> str:
     """A learner in words; one that was named by a path keeps its path."""
     base = learner.removesuffix(ON_TOP)
     return LEARNERS.get(base, base) + ("" if base == learner else " with label propagation")
+
+
+def what_is_told_apart(episodes: Episodes) -> list[str]:
+    """Where there are more than two classes: which measure is of what."""
+    if episodes.way == len(LABELS):
+        return []
+    return [f"Accuracy is of telling all {episodes.way} classes apart. All other measures, curves and scores are of normal against abnormal, whichever "
+            "category: a query's probability of abnormal is that of all categories together."]
 
 
 def row_name(row: Row) -> str:
@@ -113,16 +122,23 @@ def _protocol(findings: Findings, config: ConfigDict) -> str:
     elif episodes.queries != (asked := asked_queries(config)):
         fewer = f" ({in_words(asked)} were asked for; the data allow no more)"
     return (
-        f"{count(len(episodes.query), 'episode')}, {episodes.way}-way {episodes.shot}-shot: in each, every learner is fitted "
+        f"{count(len(episodes.query), 'episode')}, {episodes.way}-way {episodes.shot}-shot{_drawn_classes(episodes)}: in each, every learner is fitted "
         f"anew on {count(episodes.shot, 'labelled segment')} of each class and judged on "
         f"{_judged_on(episodes.queries)}{fewer}. {_SIDES[findings.protocol]}{_augmented(findings.rows)}"
     )
 
 
+def _drawn_classes(episodes: Episodes) -> str:
+    if episodes.categories is None:
+        return ""
+    return f" (normal and {episodes.way - 1} of {count(len(np.unique(episodes.categories)), 'kind')} of anomalies, drawn anew for each)"
+
+
 def _judged_on(queries: tuple[int, ...]) -> str:
     if len(set(queries)) == 1:
         return f"{count(queries[0], 'other segment')} of each class"
-    return f"{count(queries[NORMAL], 'other normal segment')} and {queries[ABNORMAL]} abnormal"
+    of_abnormal = "abnormal" if len(queries) == len(LABELS) else "of each category"
+    return f"{count(queries[NORMAL], 'other normal segment')} and {queries[ABNORMAL]} {of_abnormal}"
 
 
 def _augmented(rows: tuple[Row, ...]) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 
 from acx_jax import randomness
 from acx_jax.contracts import ABNORMAL, NORMAL, ContextFeatures, Episodes
-from acx_jax.data.episodes import WAY
 from acx_jax.errors import WorkError
 from acx_jax.fewshot.episodes import fitting_chunk, score_episodes
 from acx_jax.fewshot.learner import Learner
+from acx_jax.fewshot.metrics import margins_of
 from acx_jax.fewshot.ragged import ragged, size_groups
 from acx_jax.runtime import devices
 from acx_jax.runtime.run_log import RunLog
@@ -34,20 +34,21 @@ class Scorer:
         self._seed, self._chunk, self._label, self._log = seed, chunk, label, log
         self._compiled: dict[Any, Callable[..., jax.Array]] = {}
 
-    def margins(self, episodes: Episodes, *, of_part: str = "") -> np.ndarray:
-        """How far the logit of abnormal lies above that of normal for every query, finite float32 [E, Q].
+    def scores(self, episodes: Episodes, *, of_part: str = "") -> np.ndarray:
+        """Finite float32: of two classes how far the logit of abnormal lies above that of normal for every query, [E, Q]; of more the logits
+        [E, Q, way].
 
         Raises WorkError that names the first episode in which the learner's logits are not numbers.
         """
         number = len(episodes.support)
         keys = jax.vmap(lambda i: jax.random.fold_in(randomness.stream(self._seed, "learners"), i))(np.arange(number))
-        found = np.empty(episodes.query.shape, np.float32)
+        found = np.empty(episodes.query.shape + (() if episodes.way == 2 else (episodes.way,)), np.float32)
         largest = self._counts[np.concatenate([episodes.support, episodes.query], axis=1)].max(axis=1)
         with self._log.progress(f"evaluate {self._label}{of_part}", number, unit="episodes") as advance:
             for nodes, group in size_groups(largest):
                 for rows, count in _chunks(group, self._at_once(episodes, nodes, len(group))):
-                    logits = self._run(nodes, episodes.support[rows], episodes.query[rows], keys[rows])
-                    found[rows[:count]] = _margins(logits, rows, f"evaluate {self._label}{of_part}")[:count]
+                    logits = self._run(episodes.way, nodes, episodes.support[rows], episodes.query[rows], keys[rows])
+                    found[rows[:count]] = _finite(logits, rows, f"evaluate {self._label}{of_part}")[:count]
                     advance(count)
         return found
 
@@ -57,13 +58,13 @@ class Scorer:
         chunk = self._chunk or devices.count() * fitting_chunk(devices.memory(), segments=segments, nodes=nodes, features=self._features)
         return devices.round_up(min(chunk, number))
 
-    def _run(self, nodes: int, *chunk: Any) -> np.ndarray:
+    def _run(self, way: int, nodes: int, *chunk: Any) -> np.ndarray:
         """The logits [E, Q, way] of a chunk: support, query and keys."""
         arguments = (self._segments, *devices.split(chunk))
-        sizes = (nodes, *(part.shape for part in chunk))
+        sizes = (way, nodes, *(part.shape for part in chunk))
         if sizes not in self._compiled:
             alone = devices.on_cpu() and nodes > 1  # small work is quicker together on any device
-            score = score_episodes(self._learner, way=WAY, nodes=nodes, together=1 if alone else None)
+            score = score_episodes(self._learner, way=way, nodes=nodes, together=1 if alone else None)
             self._compiled[sizes] = devices.map_small(score, *arguments)
         return devices.join(self._compiled[sizes](*arguments))
 
@@ -74,12 +75,12 @@ def _chunks(group: np.ndarray, size: int) -> list[tuple[np.ndarray, int]]:
     return [(group[np.minimum(place, len(group) - 1)], min(size, len(group) - place[0])) for place in places]
 
 
-def _margins(logits: np.ndarray, rows: np.ndarray, label: str) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # of two logits that are both infinite
-        margins = logits[..., ABNORMAL] - logits[..., NORMAL]
-    wrong = np.isnan(margins).any(axis=1)
+def _finite(logits: np.ndarray, rows: np.ndarray, label: str) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # of logits that are infinite
+        margins = logits[..., ABNORMAL] - logits[..., NORMAL] if logits.shape[-1] == 2 else margins_of(logits)
+    wrong = (np.isnan(margins) | np.isnan(logits).any(axis=-1)).any(axis=1)
     if wrong.any():
         raise WorkError(f"{label}: episode {rows[wrong.argmax()]} has logits that are no numbers (NaN, or both infinite): scale the features "
                         "down if their values are very large, lower the learner's rate (config.learners, or config.meta.inner_rate of meta), or "
                         "leave the learner out of config.learners.names")
-    return np.clip(margins, *FINITE)
+    return np.clip(margins if logits.shape[-1] == 2 else logits, *FINITE)

@@ -38,8 +38,30 @@ def test_files_of_the_first_format_are_read(tmp_path):
     found, _ = load_episodes(tmp_path / "old.npz", data=HASH, segments=SEGMENTS)
     assert found.queries == (2, 2) and np.array_equal(found.query, episodes.query)
     np.savez(tmp_path / "bad.npz", **facts | {"format": 1, "way": 3})
-    with pytest.raises(UsageError, match="bad.npz: its arrays are not those of 2-way"):
+    with pytest.raises(UsageError, match="bad.npz: its arrays are not those of episodes"):
         load_episodes(tmp_path / "bad.npz", data=HASH, segments=SEGMENTS)
+
+
+CATEGORIES = [Segment(f"w{i}", 0, 30, int(name != "a"), name) for i, name in enumerate("abcdabcd")]
+
+
+@pytest.mark.parametrize("change, said", [
+    ({}, ""), ({"categories": np.array([["b", "b"], ["c", "d"]])}, "not those of episodes"), ({"categories": np.array([["b", ""], ["c", "d"]])}, "not those of"),
+    ({"categories": np.array([["b"], ["c"]])}, "not those of episodes"), ({"categories": np.array([[1, 2], [2, 3]])}, "not those of episodes"),
+    ({"categories": np.array([["c", "b"], ["c", "d"]])}, "not of the classes"), ({"queries": [1, 2, 1]}, "not of the classes"),
+])
+def test_the_categories_of_each_episode_are_written_read_and_checked(tmp_path, change, said):
+    episodes = Episodes(np.int32([[0, 1, 2], [0, 2, 3]]), np.int32([[4, 8, 5, 6], [4, 8, 6, 7]]), (2, 1, 1), np.array([["b", "c"], ["c", "d"]]))
+    segments = [*CATEGORIES, Segment("w8", 0, 30, 0)]
+    save_episodes(tmp_path / "e.npz", episodes, Origin(HASH, 0, "disjoint"))
+    with np.load(tmp_path / "e.npz") as arrays:
+        np.savez(tmp_path / "e.npz", **(dict(arrays) | change))
+    if said:
+        with pytest.raises(UsageError, match=said):
+            load_episodes(tmp_path / "e.npz", data=HASH, segments=segments)
+    else:
+        found, _ = load_episodes(tmp_path / "e.npz", data=HASH, segments=segments)
+        assert (found.way, found.shot, found.queries) == (3, 1, (2, 1, 1)) and np.array_equal(found.categories, episodes.categories)
 
 
 def test_the_hash_is_of_the_segments_alone():
@@ -50,10 +72,10 @@ def test_the_hash_is_of_the_segments_alone():
 
 
 @pytest.mark.parametrize("change, said", [
-    ({"support": np.zeros((5, 2), np.float32)}, "not those of 2-way episodes"), ({"queries": [2, 1, 1]}, "not those of 2-way episodes"),
-    ({"queries": [4, 0]}, "not those of 2-way episodes"), ({"queries": [2, 3]}, "not those of 2-way episodes"), ({"queries": 2}, "is no file of episodes"),
+    ({"support": np.zeros((5, 2), np.float32)}, "not those of episodes"), ({"queries": [2, 1, 1]}, "not those of episodes"),
+    ({"queries": [4, 0]}, "not those of episodes"), ({"queries": [2, 3]}, "not those of episodes"), ({"queries": 2}, "is no file of episodes"),
     ({"queries": [[2, 2]]}, "is no file of episodes"), ({"queries": [1, 3]}, "not of the classes"),
-    ({"query": np.zeros((4, 4), np.int32)}, "not those of 2-way episodes"), ({"query": np.zeros((5, 0), np.int32)}, "not those of 2-way"),
+    ({"query": np.zeros((4, 4), np.int32)}, "not those of episodes"), ({"query": np.zeros((5, 0), np.int32)}, "not those of episodes"),
     ({"support": np.full((5, 2), 16, np.int32)}, "segments that are not there"), ({"support": np.full((5, 2), -1, np.int32)}, "not there"),
     ({"support": np.zeros((5, 2), np.int32)}, "not of the classes"), ({"query": np.tile(np.int32([0, 0, 1, 1]), (5, 1))}, "one segment twice"),
     ({"protocol": "any"}, "its protocol is 'any', expected disjoint or published"),

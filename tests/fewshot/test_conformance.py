@@ -56,7 +56,7 @@ CASES = {
     "svm": by_formula(closed_form.svm, penalty=0.1, steps=100),
     "bd_cspn": by_formula(transductive.bd_cspn, temperature=10.0),
     "proto+propagation": Case(make_propagated),
-    "length": Case(lambda epochs: baselines.length()),
+    "length": Case(lambda epochs: baselines.length(way=2)),
     "linear": by_steps(gradient_heads.linear),
     "two_layer": by_steps(gradient_heads.two_layer, spectral=1e-3),
     "cosine": by_steps(gradient_heads.cosine),
@@ -111,6 +111,41 @@ def logits(name: str) -> Any:
 def run(name: str, support: Support, query: Graphs, seed: int = 0, epochs: int = EPOCHS) -> jax.Array:
     """A fresh learner fitted and asked."""
     return logits(name)(fitted(name, epochs)(initial(name, seed), support, jax.random.key(100 + seed)), query)
+
+
+OF_FIVE = {
+    "mcp": lambda: mcp(ContextHead(5, hidden=8, groups=2, neighbours=3), features=FEATURES, epochs=15, batch=15, learning_rate=0.03),
+    "svm": lambda: closed_form.svm(features=FEATURES, way=5, pool="mean", penalty=0.1, steps=100),
+    "proto+propagation": lambda: transductive.label_propagation(baselines.proto(features=FEATURES, way=5, pool="mean", temperature=1.0), pool="mean",
+                                                                neighbours=4, delta=0.2, alpha=0.5),
+    "bd_cspn": lambda: transductive.bd_cspn(features=FEATURES, way=5, pool="mean", temperature=10.0),
+}
+
+
+@pytest.mark.parametrize("name", OF_FIVE)
+def test_five_classes_are_told_apart_and_have_no_order(name):
+    """Classes that lie apart are all recognised; with the classes numbered in another way the logits move with them."""
+    learner, labels = OF_FIVE[name](), np.repeat(np.arange(5, dtype=np.int32), SHOT)
+    centres = 4 * np.eye(5, FEATURES, dtype=np.float32)
+
+    def around(classes: np.ndarray, seed: int) -> Graphs:
+        graphs = random_graphs(seed, len(classes))
+        return Graphs(np.where(graphs.mask[..., None], 0.3 * graphs.nodes + centres[classes][:, None], 0).astype(np.float32), graphs.mask)
+
+    @jax.jit
+    def logits_of(support: Support, query: Graphs) -> jax.Array:
+        return learner.logits(learner.adapt(learner.init(jax.random.key(0)), support, jax.random.key(1)), query)
+
+    support, query, asked = around(labels, 0), around(np.repeat(np.arange(5), QUERY), 1), np.repeat(np.arange(5), QUERY)
+    scores = np.asarray(logits_of(Support(support, labels), query))
+    assert scores.shape == (5 * QUERY, 5) and np.isfinite(scores).all()
+    assert scores.argmax(axis=-1).tolist() == asked.tolist()
+    turned = np.array([3, 0, 4, 1, 2], np.int32)
+    again = np.asarray(logits_of(Support(support, turned[labels]), query))
+    if name == "mcp":  # whose random start knows the numbers
+        assert again.argmax(axis=-1).tolist() == turned[asked].tolist()
+    else:
+        np.testing.assert_allclose(again[:, turned], scores, rtol=1e-3, atol=1e-3)
 
 
 @every_learner

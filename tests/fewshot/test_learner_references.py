@@ -65,7 +65,7 @@ def test_prototypes_are_the_nearest_centroids():
 def test_length_is_the_nearest_mean_of_the_logarithm():
     counts, labels = np.array([2, 4, 9, 30]), np.array([0, 0, 1, 1])
     graphs = lambda counts: Graphs(np.zeros((len(counts), 40, 3), np.float32), np.arange(40) < np.array(counts)[:, None])
-    learner = baselines.length()
+    learner = baselines.length(way=2)
     params = learner.adapt(learner.init(jax.random.key(0)), Support(graphs(counts), labels), jax.random.key(0))
     logs = np.log(counts)
     expected = -((np.log([1, 3, 12, 40])[:, None] - [logs[:2].mean(), logs[2:].mean()]) ** 2) / logs.var()
@@ -74,7 +74,7 @@ def test_length_is_the_nearest_mean_of_the_logarithm():
 
 def test_segments_of_one_length_tell_nothing():
     graphs = Graphs(np.zeros((4, 1, 3), np.float32), np.ones((4, 1), bool))
-    learner = baselines.length()
+    learner = baselines.length(way=2)
     params = learner.adapt(learner.init(jax.random.key(0)), Support(graphs, np.array([0, 0, 1, 1])), jax.random.key(0))
     assert not np.asarray(learner.logits(params, graphs)).any()
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.special import logit
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
-from acx_jax.fewshot.metrics import (auroc, average_precision, best_threshold, calibrated_accuracy, chance_accuracy, chance_precision, episode_metrics,
-                                     half_width_95, paired_difference)
+from acx_jax.fewshot.metrics import (auroc, average_precision, best_threshold, calibrated_accuracy, chance_accuracy, chance_precision, class_metrics, episode_metrics,
+                                     half_width_95, margins_of, paired_difference)
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 
@@ -155,6 +155,32 @@ def test_unequal_counts_give_finite_values_and_intervals(normal, abnormal, seed)
     assert found["balanced_accuracy"] == pytest.approx([balanced_accuracy_score(labels, row > 0) for row in margin])
     if normal == abnormal:
         assert found["balanced_accuracy"] == pytest.approx(found["accuracy"])
+
+
+def test_more_than_two_classes_against_loops():
+    rng, queries = np.random.default_rng(0), (4, 2, 1)
+    labels = np.repeat(np.arange(3), queries)
+    logits = rng.standard_normal((5, 7, 3)).astype(np.float32) * 3
+    found = class_metrics(logits, labels)
+    for i, episode in enumerate(logits.astype(float)):
+        called = [int(np.argmax(row)) for row in episode]
+        probability = np.exp(episode) / np.exp(episode).sum(axis=1, keepdims=True)
+        abnormal = 1 - probability[:, 0]
+        assert found["accuracy"][i] == pytest.approx(np.mean(called == labels))
+        assert found["balanced_accuracy"][i] == pytest.approx(balanced_accuracy_score(labels, called))
+        assert found["accuracy_binary"][i] == pytest.approx(np.mean((abnormal > 0.5) == (labels > 0)))
+        assert found["balanced_accuracy_binary"][i] == pytest.approx(balanced_accuracy_score(labels > 0, abnormal > 0.5))
+        assert found["auroc"][i] == pytest.approx(roc_auc_score(labels > 0, abnormal))
+        assert found["recall_abnormal"][i] == pytest.approx(np.mean(abnormal[4:] > 0.5))
+        np.testing.assert_allclose(margins_of(logits)[i], logit(abnormal), rtol=1e-6, atol=1e-9)
+
+
+def test_two_classes_are_measured_by_their_margins():
+    margins = np.random.default_rng(0).standard_normal((4, 6))
+    assert all(np.array_equal(value, episode_metrics(margins, LABELS)[name]) for name, value in class_metrics(margins, LABELS).items())
+    logits = np.stack([np.zeros_like(margins), margins], axis=-1)
+    np.testing.assert_allclose(margins_of(logits), margins)
+    assert np.isfinite(margins_of(np.full((1, 2, 3), np.finfo(np.float32).min, np.float32))).all()
 
 
 def test_calling_everything_normal_is_chance_of_either_accuracy():

@@ -9,7 +9,7 @@ from runs import bring
 
 from acx_jax import config as schema
 from acx_jax.contracts import LABELS
-from acx_jax.errors import WorkError
+from acx_jax.errors import UsageError, WorkError
 from acx_jax.stages import evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -69,6 +69,42 @@ def test_queries_at_their_own_rate(tmp_path):
     assert of() == of(query_abnormal=15) == of(query_abnormal=0) != of(query_abnormal=3) and "query_abnormal" not in of()["episodes"]
     replayed = run(root, tmp_path / "w2", **asked | {"episodes.file": str(work / "evaluate" / "episodes.npz")})
     assert "3+1-query" in replayed and rows_of(tmp_path / "w2")[0]["accuracy"] == row["accuracy"]
+
+
+def test_classes_that_are_categories(tmp_path):
+    """Three kinds of events in directions of their own: 3 classes an episode, replayed, reported; what cannot be is refused with what could."""
+    root, work, rng = tmp_path / "d", tmp_path / "w", np.random.default_rng(0)
+    root.mkdir()
+    rows = ["video,label,category"]
+    for i in range(28):
+        kind = i % 4
+        np.save(root / f"v{i}.npy", (rng.standard_normal((1, 8)) + 3 * np.eye(4, 8)[kind]).astype(np.float32))
+        rows.append(f"v{i},{'abnormal' if kind else 'normal'},{('', 'crash', 'skid', 'fall')[kind]}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    asked = {"episodes.classes": "categories", "episodes.way": 3, "episodes.query": 3, "episodes.query_abnormal": 2, "learners.names": ["ridge"]}
+    with pytest.raises(UsageError, match=r"way=9.*3 of 3 categories .*\(crash, fall, skid\): --config.episodes.way=4 would fit"):
+        run(root, work, **asked | {"episodes.way": 9})
+    said = run(root, work, "report", **asked)
+    assert "8 episodes, 3-way 1-shot 3+2+2-query" in said and "accuracy is of telling 3 classes apart" in said
+    row, logits = rows_of(work)[0], np.load(work / "evaluate" / "scores" / "given-ridge.npy")
+    classes = np.repeat([0, 1, 2], (3, 2, 2))
+    assert logits.shape == (8, 7, 3) and logits.dtype == np.float32 and (row["way"], row["query"], row["query_abnormal"]) == (3, 3, 2)
+    assert row["accuracy"] == pytest.approx((logits.argmax(axis=-1) == classes).mean(), abs=1e-6) and row["accuracy"] > row["accuracy_chance"] + 0.2
+    assert row["accuracy_chance"] == pytest.approx(3 / 7, abs=1e-6)
+    margins = np.log(np.exp(logits[..., 1:].astype(float)).sum(axis=-1)) - logits[..., 0]
+    assert row["accuracy_binary"] == pytest.approx(((margins > 0) == (classes > 0)).mean(), abs=1e-6)
+    text = (work / "report" / "report.md").read_text()
+    assert "3-way 1-shot (normal and 2 of 3 kinds of anomalies, drawn anew for each)" in text
+    assert "3 other normal segments and 2 of each category" in text and "Accuracy is of telling all 3 classes apart" in text
+    file = {"episodes.file": str(work / "evaluate" / "episodes.npz"), "learners.names": ["ridge"]}
+    assert "3-way 1-shot 3+2+2-query" in run(root, tmp_path / "w2", **file) and rows_of(tmp_path / "w2")[0]["accuracy"] == row["accuracy"]
+    with pytest.raises(UsageError, match="normal and 2 categories, and config.episodes.rows are of two classes"):
+        run(root, tmp_path / "w2", **file | {"episodes.rows": ["ego"]})
+    for refused in ({"meta.steps": 4}, {"episodes.rows": ["ego"]}):
+        with pytest.raises(UsageError, match=f"config.{next(iter(refused))}.*config.episodes.classes='categories'"):
+            run(root, work, **asked | refused)
+    of = lambda **values: evaluate.settings(schema.from_flat({f"episodes.{key}": value for key, value in values.items()}))
+    assert of() == of(way=5) != of(classes="categories") != of(classes="categories", way=5) and "classes" not in of()["episodes"]
 
 
 def test_logits_that_are_no_numbers_are_named_before_anything_is_written(tmp_path):

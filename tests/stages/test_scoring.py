@@ -27,7 +27,7 @@ def episodes() -> Episodes:
     rng = np.random.default_rng(1)
     picked = [np.stack([rng.permutation(8)[:3], 8 + rng.permutation(7)[:3]]) for _ in range(13)]
     picked[0][1, 0] = picked[9][1, 2] = 15
-    return Episodes(*(np.array([p[:, part].ravel() for p in picked], np.int32) for part in (slice(1), slice(1, None))), 2)
+    return Episodes(*(np.array([p[:, part].ravel() for p in picked], np.int32) for part in (slice(1), slice(1, None))), (2, 2))
 
 
 def expected(features: ContextFeatures, episodes: Episodes) -> np.ndarray:
@@ -43,7 +43,7 @@ def test_every_margin_is_at_its_place(features, episodes, chunk, tmp_path):
     assert [rows.tolist() for _, rows in groups][1] == [0, 9]
     log = RunLog(tmp_path / "log.txt")
     scorer = Scorer(proto(features=FEATURES, way=2, pool="mean"), features, seed=0, chunk=chunk, label="proto", log=log)
-    np.testing.assert_allclose(scorer.margins(episodes), expected(features, episodes), atol=1e-5)
+    np.testing.assert_allclose(scorer.scores(episodes), expected(features, episodes), atol=1e-5)
     compiled = len(scorer._compiled)
-    np.testing.assert_allclose(scorer.margins(episodes, of_part=", again"), expected(features, episodes), atol=1e-5)
+    np.testing.assert_allclose(scorer.scores(episodes, of_part=", again"), expected(features, episodes), atol=1e-5)
     assert len(scorer._compiled) == compiled == 2
