@@ -21,7 +21,7 @@ from acx_jax.fewshot.ragged import Ragged
 from acx_jax.models.context_perception import ContextHead
 from acx_jax.models.encoders import ENCODERS, normalise, variable_shapes
 from acx_jax.models.i3d import I3D, LOGITS
-from acx_jax.selfsup import projection, schemes, training
+from acx_jax.selfsup import copies, projection, schemes, training
 from acx_jax.selfsup.memory import empty_queue
 from acx_jax.selfsup.views import ViewOptions
 
@@ -53,6 +53,12 @@ def test_every_encoder(arch: str, dtype: str) -> None:
     made = lowered(lambda variables, frames: encoder.apply(variables, normalise(spec, frames), train=False),
                    variable_shapes(spec, clips.shape), clips)
     assert made.out_avals[0].shape == (2, spec.feature_dim)
+
+
+def test_augmented_copies() -> None:
+    made = lowered(jax.vmap(partial(copies.augmented, side=32)), jax.random.split(jax.random.key(0), 2), shape(2, 8, 40, 60, 3, dtype=jnp.uint8),
+                   shape(2, 2, dtype=jnp.int32))
+    assert made.out_avals[0].shape == (2, 8, 32, 32, 3)
 
 
 def test_the_classifier_of_i3d() -> None:

@@ -78,7 +78,7 @@ def largest_frame(prepared: Path, stored: Sequence[StoredSegment], split: str) -
     records = open_records(prepared, split)
     of_videos = {s.segment.video: s.first_record for s in stored if s.segment.split == split}
     sizes = [records[number]["frames"].shape[1:3] for number in of_videos.values()]
-    return max(height for height, _ in sizes), max(width for _, width in sizes)
+    return max((height for height, _ in sizes), default=0), max((width for _, width in sizes), default=0)
 
 
 def locate_windows(stored: Sequence[StoredSegment], *, length: int, stride: int, most: int = 0) -> WindowPlaces:

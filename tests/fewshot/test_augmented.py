@@ -12,6 +12,7 @@ from acx_jax.fewshot.augmented import augmented_support, with_copies
 from acx_jax.fewshot.episodes import class_labels, score_episodes
 from acx_jax.fewshot.ragged import ragged
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 KEY = jax.random.key(7)
 
 
@@ -85,7 +86,7 @@ def test_a_learner_sees_the_copies_as_more_shots_and_the_queries_as_they_are():
     plain = episodes_of(8, 2, count=2, seed=2)
     support = augmented_support(KEY, plain, segments=8, held=2, used=2)
     learner = baselines.proto(features=4, way=2, pool="mean")
-    logits = score_episodes(learner, way=2, nodes=1)(ragged(with_copies(every[0], every[1:])), support, plain.query, jax.random.split(KEY, 2))
+    logits = jax.jit(score_episodes(learner, way=2, nodes=1))(ragged(with_copies(every[0], every[1:])), support, plain.query, jax.random.split(KEY, 2))
     vectors = np.stack([one.vectors for one in every])
     for known, asked, found in zip(plain.support, plain.query, logits):
         means = vectors[:, known].mean(axis=0).reshape(2, 2, 4).mean(axis=1)  # of all three sequences of both segments of a class
