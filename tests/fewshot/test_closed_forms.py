@@ -35,32 +35,38 @@ def test_ridge_is_that_of_scikit_learn(penalty):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("scale", [0.3, 1.0, 10.0])
+@pytest.mark.parametrize("scale", [3e-4, 0.3, 1.0, 10.0, 3e2, 3e4])  # of vectors that are 3 to 4 long
 def test_the_support_vector_machine_is_at_the_optimum(scale):
     support, labels, _ = case(3, 3)
     products, targets = (scale * support) @ (scale * support).T, np.eye(3)[labels]
+    unit = min(1.0, 1 / np.diag(products).mean())  # of the variables, for the slow solver, which stops at absolute steps
 
     def objective(flat):
-        a = flat.reshape(targets.shape)
-        return 0.5 * np.sum(a * (products @ a)) + 0.5 * np.sum(a**2) - np.sum(a * targets)
+        a = unit * flat.reshape(targets.shape)
+        return (0.5 * np.sum(a * (products @ a)) + 0.5 * np.sum(a**2) - np.sum(a * targets)) / unit
 
     exact = minimize(objective, np.zeros(targets.size), method="SLSQP", options={"ftol": 1e-14, "maxiter": 500},
-                     bounds=[(None, bound) for bound in (0.1 * targets).ravel()],
+                     bounds=[(None, bound) for bound in (0.1 * targets / unit).ravel()],
                      constraints={"type": "eq", "fun": lambda flat: flat.reshape(targets.shape).sum(axis=1)})
     assert exact.success
     ours = closed_form.crammer_singer(jnp.asarray(products, jnp.float32), jnp.asarray(targets), penalty=0.1, steps=500)
-    np.testing.assert_allclose(ours, exact.x.reshape(targets.shape), atol=1e-3 * np.abs(exact.x).max())
+    np.testing.assert_allclose(ours, unit * exact.x.reshape(targets.shape), atol=1e-3 * unit * np.abs(exact.x).max())
     assert (ours <= 0.1 * targets + 1e-6).all() and np.abs(ours.sum(axis=1)).max() < 1e-5
 
 
-def test_rows_are_projected_onto_the_simplex():
-    rows = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
-    projected = np.asarray(closed_form.onto_simplex(rows, total=0.7))
-    np.testing.assert_allclose(projected.sum(axis=1), 0.7, atol=1e-6)
-    assert (projected >= 0).all()
-    others = 0.7 * np.random.default_rng(1).dirichlet(np.ones(4), 2000)  # no point of it is nearer
-    nearest = np.linalg.norm(others[None] - rows[:, None], axis=-1).min(axis=1)
-    assert (np.linalg.norm(projected - rows, axis=-1) <= nearest + 1e-6).all()
+@pytest.mark.parametrize("way", [2, 4])
+@pytest.mark.parametrize("scale", [0.02, 1.0])  # the bound of a_y binds in no row, and in some
+def test_rows_are_projected_onto_what_is_feasible(way, scale):
+    rng = np.random.default_rng(0)
+    rows, targets = scale * rng.standard_normal((6, way)).astype(np.float32), np.eye(way)[rng.integers(0, way, 6)]
+    projected = np.asarray(closed_form.onto_feasible(rows, targets, penalty=0.1))
+    np.testing.assert_allclose(projected.sum(axis=1), 0, atol=1e-7)
+    assert (projected <= 0.1 * targets + 1e-7).all() and (projected != 0).any()
+    shares = rng.dirichlet(np.ones(way - 1), 3000) * rng.uniform(0, 0.1, (3000, 1))
+    for row, target, found in zip(rows, targets, projected):
+        others = np.zeros((3000, way))
+        others[:, target == 0], others[:, target == 1] = -shares, shares.sum(axis=1, keepdims=True)
+        assert np.linalg.norm(found - row) <= np.linalg.norm(others - row, axis=1).min() + 1e-6  # no feasible point is nearer
 
 
 def test_labels_propagate_as_by_a_loop():
