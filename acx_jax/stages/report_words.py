@@ -63,7 +63,7 @@ def what_is_told_apart(episodes: Episodes) -> list[str]:
     """Where there are more than two classes: which measure is of what."""
     if episodes.way == len(LABELS):
         return []
-    return [f"Accuracy is of telling all {episodes.way} classes apart. All other measures, curves and scores are of normal against abnormal, whichever "
+    return [f"Accuracy, balanced or not, is of telling all {episodes.way} classes apart. All other measures, curves and scores are of normal against abnormal, whichever "
             "category: a query's probability of abnormal is that of all categories together."]
 
 

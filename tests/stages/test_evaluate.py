@@ -85,7 +85,7 @@ def test_classes_that_are_categories(tmp_path):
     with pytest.raises(UsageError, match=r"way=9.*3 of 3 categories .*\(crash, fall, skid\): --config.episodes.way=4 would fit"):
         run(root, work, **asked | {"episodes.way": 9})
     said = run(root, work, "report", **asked)
-    assert "8 episodes, 3-way 1-shot 3+2+2-query" in said and "accuracy is of telling 3 classes apart" in said
+    assert "8 episodes, 3-way 1-shot 3+2+2-query" in said and "accuracy, balanced or not, is of telling 3 classes apart" in said
     row, logits = rows_of(work)[0], np.load(work / "evaluate" / "scores" / "given-ridge.npy")
     classes = np.repeat([0, 1, 2], (3, 2, 2))
     assert logits.shape == (8, 7, 3) and logits.dtype == np.float32 and (row["way"], row["query"], row["query_abnormal"]) == (3, 3, 2)
@@ -95,7 +95,7 @@ def test_classes_that_are_categories(tmp_path):
     assert row["accuracy_binary"] == pytest.approx(((margins > 0) == (classes > 0)).mean(), abs=1e-6)
     text = (work / "report" / "report.md").read_text()
     assert "3-way 1-shot (normal and 2 of 3 kinds of anomalies, drawn anew for each)" in text
-    assert "3 other normal segments and 2 of each category" in text and "Accuracy is of telling all 3 classes apart" in text
+    assert "3 other normal segments and 2 of each category" in text and "Accuracy, balanced or not, is of telling all 3 classes apart" in text
     file = {"episodes.file": str(work / "evaluate" / "episodes.npz"), "learners.names": ["ridge"]}
     assert "3-way 1-shot 3+2+2-query" in run(root, tmp_path / "w2", **file) and rows_of(tmp_path / "w2")[0]["accuracy"] == row["accuracy"]
     with pytest.raises(UsageError, match="normal and 2 categories, and config.episodes.rows are of two classes"):
