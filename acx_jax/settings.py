@@ -150,8 +150,8 @@ SCHEMA: dict[str, Setting] = {
     "episodes.way": Setting(2, *_between(2, 100), "classes of an episode; of labels at most as many as there are, which is 2 (published: 5)"),
     "episodes.shot": Setting(5, *_between(1, 50), "labelled segments a class in an episode"),
     "episodes.query": Setting(15, *_between(1, 100), "queries a class, at most: fewer where the data allow no more"),
-    "episodes.query_abnormal": Setting(0, *_between(0, 100), "queries of abnormal (of each category) where they are to be fewer (anomalies are rare) or more "
-                                       "than episodes.query, which are those of normal then; 0: as many"),
+    "episodes.query_abnormal": Setting(0, *_between(0, 100), "queries of abnormal, or of each category, where they are to be fewer (anomalies "
+                                       "are rare) or more than those of normal, episodes.query; 0: as many"),
     "episodes.augmented": Setting(0, *_between(0, 1000), "augmented sequences of each support segment that join it, drawn afresh in each episode from "
                                   "those of embed.augmented, or from given ones"),
     "episodes.protocol": Setting("disjoint", *_one_of("disjoint", "published"),

@@ -100,7 +100,8 @@ def _too_few(names: Sequence[str], fitting: Sequence[str], *, way: int, shot: in
         return ("config.episodes.classes is 'categories', and no abnormal segment to evaluate has one: name them in the column category of "
                 "the table, or leave the setting at labels")
     have = f"{len(fitting)} of {len(names)} categories have enough segments in independent videos or sources"
-    hint = (f"({', '.join(fitting)}): --config.episodes.way={len(fitting) + 1} would fit, or fewer shots" if fitting else
+    fewer = ", or fewer shots" if len(fitting) < len(names) else ""
+    hint = (f"({', '.join(fitting)}): --config.episodes.way={len(fitting) + 1} would fit{fewer}" if fitting else
             "so that not one would fit: ask for fewer shots, or label more videos")
     return f"too few categories for config.episodes.way={way} and config.episodes.shot={shot}: beside the normal ones, {have} {hint}"
 
