@@ -28,7 +28,7 @@ SHOTS = (1, 5, 10)
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config the findings depend on."""
-    normal, abnormal = asked_queries(config)
+    normal, abnormal = _asked_of_two(config)
     unequal = {} if normal == abnormal else {"query_abnormal": abnormal}
     return prepare.settings(config) | {"protocol": config.episodes.protocol, "query": normal} | unequal
 
@@ -105,12 +105,18 @@ def _missing(config: ConfigDict, listed: Listing, lost: Faults) -> list[str]:
 def _splits(config: ConfigDict, split: tuple[Segment, ...]) -> Found:
     """The leakage audit and the possible episodes."""
     leaked = leaks.audit(split)
-    possible = leaks.possible_episodes(split, shots=SHOTS, most=asked_queries(config), protocol=config.episodes.protocol)
+    possible = leaks.possible_episodes(split, shots=SHOTS, most=_asked_of_two(config), protocol=config.episodes.protocol)
     report = {"leaks": {"videos": list(leaked.videos), "sources": list(leaked.sources), "siblings": leaked.siblings},
               "episodes": [p._asdict() for p in possible]}
     asked = config.data.split == "published" or config.episodes.protocol == "published"
     problems = [] if asked or not leaked.videos else [f"{len(leaked.videos)} videos are in adaptation and in evaluation, such as {leaked.videos[0]}"]
     return Found(report, problems, list(_leak_warnings(config, leaked)))
+
+
+def _asked_of_two(config: ConfigDict) -> tuple[int, int]:
+    """Queries of normal, and of abnormal or of any one category: the possible episodes are told of each category by itself."""
+    normal, abnormal, *_ = asked_queries(config)
+    return normal, abnormal
 
 
 def _leak_warnings(config: ConfigDict, leaked: leaks.Leaks) -> Iterator[str]:

@@ -84,7 +84,7 @@ def test_classes_that_are_categories(tmp_path):
     asked = {"episodes.classes": "categories", "episodes.way": 3, "episodes.query": 3, "episodes.query_abnormal": 2, "learners.names": ["ridge"]}
     with pytest.raises(UsageError, match=r"way=9.*3 of 3 categories .*\(crash, fall, skid\): --config.episodes.way=4 would fit"):
         run(root, work, **asked | {"episodes.way": 9})
-    said = run(root, work, "report", **asked)
+    said = run(root, work, "all", **asked)
     assert "8 episodes, 3-way 1-shot 3+2+2-query" in said and "accuracy, balanced or not, is of telling 3 classes apart" in said
     row, logits = rows_of(work)[0], np.load(work / "evaluate" / "scores" / "given-ridge.npy")
     classes = np.repeat([0, 1, 2], (3, 2, 2))
