@@ -30,11 +30,16 @@ if [[ $# -eq 0 || ! " $* " =~ " --workdir" ]]; then
 fi
 shift
 
-printf -v run '%q ' "$root/.venv/bin/python" -m acx_jax.main "$@" --stage=prepare
+# One word for any shell of POSIX, which is what runs a --wrap: bash's own %q may write $'...'.
+quoted() { printf "'%s' " "${1//\'/\'\\\'\'}"; }
+
+# srun takes the cores of the job for its task only where it is told.
+run="cd $(quoted "$root")&& exec srun \${SLURM_CPUS_PER_TASK:+--cpus-per-task=\$SLURM_CPUS_PER_TASK} $(
+  for word in "$root/.venv/bin/python" -m acx_jax.main "$@" --stage=prepare; do quoted "$word"; done)"
 read -r -a chosen <<<"$sbatch_options"
 common=(sbatch --parsable --nodes=1 --ntasks=1 "${chosen[@]}")
-reading=("${common[@]}" --job-name=acx_prepare --array="0-$((shards - 1))" --wrap "cd $(printf '%q' "$root") && exec srun $run--shard=\$SLURM_ARRAY_TASK_ID/$shards")
-merging=("${common[@]}" --job-name=acx_merge --wrap "cd $(printf '%q' "$root") && exec srun $run")
+reading=("${common[@]}" --job-name=acx_prepare --array="0-$((shards - 1))" --wrap "$run--shard=\$SLURM_ARRAY_TASK_ID/$shards")
+merging=("${common[@]}" --job-name=acx_merge --kill-on-invalid-dep=yes --wrap "$run")
 printf '%q ' "${reading[@]}"; echo
 printf '%q ' "${merging[@]::${#merging[@]}-2}" --dependency=afterok:JOB "${merging[@]: -2}"; echo
 if [[ "$dry_run" == false ]]; then

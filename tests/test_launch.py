@@ -62,6 +62,25 @@ def test_slurm_stops_it_in_time_and_queues_it_again():
     assert "143" in words[-1] and "scontrol requeue" in words[-1]
 
 
+@pytest.mark.parametrize("script, status, queued", [("slurm.sh", 143, True), ("slurm.sh", 1, False), ("slurm.sh", 0, False), ("slurm_prepare.sh", 143, False)])
+def test_what_slurm_runs_passes_on_its_cores_and_every_word(tmp_path, script, status, queued):
+    """Run by sh, as sbatch does, in a locale that does not know the letters of a name."""
+    workdir = "--workdir=runs/vidéo's $HOME"
+    for name, ends in (("srun", status), ("scontrol", 0)):
+        (tmp_path / name).write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/{name}.note\nexit {ends}\n')
+        (tmp_path / name).chmod(0o755)
+    plain = os.environ | {"LC_ALL": "C", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run(["bash", ROOT / "launch" / script, "--dry_run", "--", "--config=configs/dota.py", workdir], capture_output=True, text=True,
+                          check=True, env=plain)
+    inner = subprocess.run(["bash", "-c", f"set -- {said.stdout.splitlines()[0]}; printf %s \"${{@: -1}}\""], capture_output=True, check=True, env=plain)
+    job = {"SLURM_CPUS_PER_TASK": "6", "SLURM_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "3"}
+    done = subprocess.run(["sh", "-c", inner.stdout], check=False, env=plain | job)
+    assert done.returncode == status and (tmp_path / "scontrol.note").exists() == queued
+    words = (tmp_path / "srun.note").read_text().splitlines()
+    assert words[:3] == ["--cpus-per-task=6", f"{ROOT}/.venv/bin/python", "-m"] and workdir in words
+    assert not queued or (tmp_path / "scontrol.note").read_text() == "requeue\n77\n"
+
+
 def test_slurm_reads_in_shards_and_then_merges(tmp_path):
     (tmp_path / "sbatch").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" END >> {tmp_path}/note\necho "77;cluster"\n')
     (tmp_path / "sbatch").chmod(0o755)
@@ -71,7 +90,7 @@ def test_slurm_reads_in_shards_and_then_merges(tmp_path):
     reading, merging = (words.splitlines() for words in (tmp_path / "note").read_text().split("END\n")[:2])
     assert shlex.split(dry[0]) == ["sbatch", *reading] and "--array=0-2" in reading
     assert shlex.split(dry[1].replace("JOB", "77")) == ["sbatch", *merging] and "--dependency=afterok:77" in merging
-    assert "--stage=prepare --shard=$SLURM_ARRAY_TASK_ID/3" in reading[-1] and "--shard" not in merging[-1]
+    assert shlex.split(reading[-1])[-2:] == ["--stage=prepare", "--shard=$SLURM_ARRAY_TASK_ID/3"] and "--shard" not in merging[-1]
     assert "--workdir=runs/my dota" in shlex.split(merging[-1])
 
 
