@@ -223,6 +223,8 @@ def test_class_folders_with_sources(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content, message", [
     ("video\na.mp4\n", "sources.csv has the columns video: expected video,source"), ("", "has the columns none"),
     ("video,source\na.mp4,one\na.mp4,two\n", r"gives a.mp4 two sources, 'one' \(line 2\) and 'two' \(line 3\)"),
+    ("video,source\na.mp4,gate, north\nb.mp4,gate, south\n", "sources.csv, line 2 is 'a.mp4,gate,north': expected a video and its source, in quotes"),
+    ("source,video\ngate\n", "line 2 is 'gate': expected a video"),
 ])
 def test_sources_that_cannot_be_understood(tmp_path: Path, content: str, message: str) -> None:
     (touch(tmp_path, "normal/a.mp4") / "sources.csv").write_text(content)

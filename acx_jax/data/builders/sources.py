@@ -23,7 +23,7 @@ class _Said(NamedTuple):
 def read_sources(path: Path) -> dict[str, str]:
     """video -> source of a table with these two columns; videos without a source are left out. {} where there is no such file.
 
-    Raises UsageError for another table, and for a video with two sources.
+    Raises UsageError for another table or row, and for a video with two sources.
     """
     if not path.is_file():
         return {}
@@ -35,7 +35,9 @@ def read_sources(path: Path) -> dict[str, str]:
     said: dict[str, _Said] = {}
     for number, cells in filled[1:]:
         row = dict(zip(columns, [*cells, ""]))
-        video, here = short_name(row["video"]), _Said(row.get("source", ""), number)
+        if any(cells[2:]) or not row["video"]:
+            raise UsageError(f"{path}, line {number} is {','.join(cells)!r}: expected a video and its source, in quotes where they have commas")
+        video, here = short_name(row["video"]), _Said(row["source"], number)
         first = said.setdefault(video, here)
         if first.source != here.source:
             raise UsageError(f"{path} gives {video} two sources, {first.source!r} (line {first.line}) and {here.source!r} (line {here.line}): leave one")
