@@ -62,7 +62,8 @@ def listening() -> Iterator[None]:
 @contextlib.contextmanager
 def deferred(processes: int = 1) -> Iterator[Callable[[int], KeyboardInterrupt | None]]:
     """Inside, behind the first step, SIGTERM and Ctrl-C are only noted: the given function, to be called behind each step, returns what to
-    raise once all is saved, None before. Until it is called first there is nothing to save, and they raise.
+    raise once all is saved, None before. Until it is called first there is nothing to save, and they raise; what came behind the last step raises
+    at the end.
 
     A second signal, later than TOGETHER, raises at once. Elsewhere than in the main thread, where signals do not arrive, nothing is changed. Of
     several processes that train together all are told to stop behind the same step, whichever of them got SIGTERM.
@@ -98,6 +99,8 @@ def _noted() -> Iterator[Callable[[int], KeyboardInterrupt | None]]:
             yield behind
         finally:
             _progress.saves = False
+    if asked:  # since the last step was looked behind
+        raise asked[0][1]
 
 
 @contextlib.contextmanager

@@ -88,13 +88,20 @@ def test_a_run_ends_though_its_first_step_is_still_compiled(tmp_path, number, st
 
 def test_a_step_that_is_under_way_ends_and_is_saved_first(tmp_path):
     """Though it takes longer than the grace; a signal that comes twice at once, as from `timeout`, is one."""
-    loop = "with deferred() as asked:\n    asked(1)\n    compute(1.5)\n    error = asked(2)\n    time.sleep(0.6)\n    say('saved')\n    raise error"
+    loop = "stopping.TOGETHER = 30\nwith deferred() as asked:\n    asked(1)\n    compute(1.5)\n    error = asked(2)\n    time.sleep(0.6)\n    say('saved')\n    raise error"
     with running(tmp_path, loop) as process:
         process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         found = ended(process)
     assert found[:2] == (143, "saved\nacx_jax: ended by SIGTERM; the same command goes on from here\n")
+
+
+def test_a_signal_behind_the_last_step_is_not_lost(tmp_path):
+    with running(tmp_path, "with deferred() as asked:\n    asked(1)\n    compute(1)\nsay('went on')") as process:
+        process.send_signal(signal.SIGTERM)
+        found = ended(process)
+    assert found[:2] == (143, "acx_jax: ended by SIGTERM; the same command goes on from here\n")
 
 
 @pytest.mark.parametrize("run", ["with deferred() as asked:\n    asked(1)\n    compute(40)", "try:\n    say('computes')\n    time.sleep(40)\nfinally:\n    compute(40)"],
