@@ -60,15 +60,16 @@ class FeatureWriter:
             return 0
 
 
-def load_features(folder: Path) -> ContextFeatures:
-    """The features of a folder, memory-mapped. Raises WorkError when they are incomplete or broken."""
+def load_features(folder: Path, *, stage: Path) -> ContextFeatures:
+    """The features of a folder, memory-mapped. Raises WorkError when they are incomplete or broken, which says to delete the folder `stage` of the
+    stage that made them: it would pass for finished without them."""
     try:
         features = ContextFeatures(np.load(folder / VECTORS, mmap_mode="r"), np.load(folder / OFFSETS))
         if _done(folder) != len(features.vectors):
             raise ValueError(f"only {_done(folder)} of {len(features.vectors)} context vectors were written")
         return check_features(features)
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise WorkError(f"{folder}: {error}; delete the folder and run --stage=embed") from None
+        raise WorkError(f"{folder}: {error}; delete {stage} and run the same command again: it is then made anew") from None
 
 
 def is_finished(folder: Path, provenance: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,7 +25,7 @@ from acx_jax.selfsup import copies
 from acx_jax.stages import augment_given
 from acx_jax.stages.embed import GIVEN, provenance_of, weights_of
 from acx_jax.stages.encoder import compute_dtype, settings as encoder_settings
-from acx_jax.stages.job import Job
+from acx_jax.stages.job import STAMP, Job
 
 NAME = "augment"
 
@@ -57,8 +58,9 @@ def run(job: Job) -> None:
 
 def load_copies(workdir: Path, name: str) -> list[ContextFeatures]:
     """The copies of one set of features, memory-mapped, in order. Raises WorkError when they are incomplete or broken."""
-    folders = [folder for folder in (workdir / NAME / name).iterdir() if folder.name.isdecimal()]
-    return [load_features(folder) for folder in sorted(folders, key=lambda folder: int(folder.name))]
+    stage = workdir / NAME
+    folders = [folder for folder in (stage / name).glob("*") if folder.name.isdecimal()]
+    return [load_features(folder, stage=stage) for folder in sorted(folders, key=lambda folder: int(folder.name))]
 
 
 def _embed_copies(job: Job, name: str, variables: Any, encode: Callable, feed: Callable[[int], Iterator[WholeWindows]], offsets: np.ndarray) -> None:
@@ -90,6 +92,7 @@ def _batch(config: ConfigDict) -> int:
 def _writers(job: Job, name: str, variables: Any, offsets: np.ndarray) -> list[FeatureWriter]:
     """One a copy; each goes on where an interrupted run, or a finished one of another number, has left it."""
     plain, config, found = provenance_of(job.config, variables, _batch(job.config)), job.config, []
+    plain["prepare"] = json.loads((job.workdir / "prepare" / STAMP).read_text())["fingerprint"]  # as many windows of other frames look alike otherwise
     for copy in range(config.embed.augmented):
         provenance = plain | {"transform": plain["transform"] | {"crop": "augmented"}, "augmentation": _augmentation(config, copy)}
         folder = job.out / name / str(copy)

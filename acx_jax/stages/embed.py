@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import StoredSegment
+from acx_jax.contracts import ContextFeatures, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.builders import features
 from acx_jax.data.builders.feature_arrays import read_place
-from acx_jax.data.feature_store import FeatureWriter
+from acx_jax.data.feature_store import FeatureWriter, load_features
 from acx_jax.data.feeds import Process
 from acx_jax.data.window_feed import windows_feed
 from acx_jax.data.windows import window_count
@@ -55,6 +55,15 @@ def run(job: Job) -> None:
             _embed(job, name, variables, encode, segments, offsets, stops)
     write_json(job.out / "summary.json", {"encoder": job.config.encoder.arch, "weights": job.config.encoder.weights,
                                           "segments": len(segments), "windows": int(offsets[-1])})
+
+
+def load_sets(workdir: Path) -> dict[str, ContextFeatures]:
+    """The features that the stage has left, by set. Raises WorkError when they are incomplete or broken, or none are there."""
+    stage = workdir / "embed"
+    found = {name: load_features(stage / name, stage=stage) for name in SETS if (stage / name).is_dir()}
+    if not found:
+        raise WorkError(f"{stage} holds no features: delete it and run the same command again")
+    return found
 
 
 def take_part(job: Job) -> None:

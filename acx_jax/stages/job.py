@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 
 from acx_jax.runtime.run_log import RunLog
 
+STAMP = "stage.json"  # in the folder of a stage: what it was made from, and the fingerprint of that
+
 
 class Job(NamedTuple):
     """One stage to run.

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from acx_jax.contracts import ContextFeatures, Episodes, Segment, in_words
 from acx_jax.data import prepared
-from acx_jax.data.feature_store import load_features
 from acx_jax.data.meta_split import TRAIN, VALIDATION
 from acx_jax.errors import WorkError
 from acx_jax.fewshot import meta
@@ -26,7 +25,7 @@ from acx_jax.runtime.checkpoints import Checkpoints, load_variables, save_variab
 from acx_jax.runtime.files import write_json, write_text
 from acx_jax.runtime.stopping import deferred
 from acx_jax.stages import meta_parts, meta_program
-from acx_jax.stages.embed import SETS
+from acx_jax.stages.embed import load_sets
 from acx_jax.stages.job import Job
 from acx_jax.stages.learners import check_dimension, make_learner, seen_by
 
@@ -61,7 +60,7 @@ def run(job: Job) -> None:
         write_json(job.out / SUMMARY, {"trained": False})
         return
     segments = [s.segment for s in prepared.load(job.workdir / "prepare")[0] if s.segment.split == "evaluate"]
-    features = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
+    features = load_sets(job.workdir)
     for given in features.values():
         check_dimension(job.config, given.vectors.shape[1])
     found = {name: _learn(job, name, given, segments) for name, given in features.items()}

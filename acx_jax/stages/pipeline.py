@@ -18,9 +18,8 @@ from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import adapt, augment, check, embed, encoder, evaluate, learners, meta_train, prepare, report, report_training, source_train
-from acx_jax.stages.job import Job
+from acx_jax.stages.job import STAMP, Job
 
-STAMP = "stage.json"
 WAIT = 0.5  # seconds between looks
 
 

@@ -6,11 +6,9 @@ from typing import Any
 
 from acx_jax import randomness
 from acx_jax.contracts import ContextFeatures, Episodes
-from acx_jax.data.feature_store import load_features
 from acx_jax.errors import WorkError
 from acx_jax.fewshot.augmented import augmented_support, with_copies
-from acx_jax.stages import augment
-from acx_jax.stages.embed import SETS
+from acx_jax.stages import augment, embed
 from acx_jax.stages.job import Job
 
 
@@ -21,7 +19,7 @@ def settings(augmented: int) -> dict[str, Any]:
 
 def load_sets(job: Job) -> dict[str, ContextFeatures]:
     """The features by set; behind the segments of each their augmented sequences, where these are asked for."""
-    plain = {name: load_features(job.workdir / "embed" / name) for name in SETS if (job.workdir / "embed" / name).is_dir()}
+    plain = embed.load_sets(job.workdir)
     if not job.config.episodes.augmented:
         return plain
     return {name: with_copies(features, augment.load_copies(job.workdir, name)) for name, features in plain.items()}
@@ -37,6 +35,6 @@ def fitted_on(job: Job, episodes: Episodes, features: ContextFeatures, *, segmen
         return episodes
     if used > held:
         raise WorkError(f"{job.workdir / augment.NAME} holds {held} augmented sequences of each segment, fewer than config.episodes.augmented = "
-                        f"{used}: delete the folder and run --stage=evaluate")
+                        f"{used}: delete it and run the same command again: it is then made anew")
     key = randomness.stream(job.config.seed, "augmented support")
     return episodes._replace(support=augmented_support(key, episodes, segments=segments, held=held, used=used))

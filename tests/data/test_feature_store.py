@@ -22,7 +22,7 @@ def write(to, until=len(VALUES), values=VALUES):
 
 def test_what_was_written_is_read_back_from_the_disk(tmp_path):
     write(writer(tmp_path / "features"))
-    features = load_features(tmp_path / "features")
+    features = load_features(tmp_path / "features", stage=tmp_path)
     assert isinstance(features.vectors, np.memmap) and not features.vectors.flags.writeable
     np.testing.assert_array_equal(features.vectors, VALUES)
     np.testing.assert_array_equal(features.offsets, OFFSETS_OF)
@@ -33,13 +33,13 @@ def test_an_interrupted_writer_goes_on_where_it_noted_progress(tmp_path):
     again = writer(tmp_path)
     assert again.done == FLUSH_EVERY
     write(again)
-    np.testing.assert_array_equal(load_features(tmp_path).vectors, VALUES)
+    np.testing.assert_array_equal(load_features(tmp_path, stage=tmp_path.parent).vectors, VALUES)
 
 
 def test_a_finished_writer_has_nothing_left_to_do(tmp_path):
     write(writer(tmp_path))
     assert writer(tmp_path).done == len(VALUES)
-    np.testing.assert_array_equal(load_features(tmp_path).vectors, VALUES)
+    np.testing.assert_array_equal(load_features(tmp_path, stage=tmp_path.parent).vectors, VALUES)
 
 
 def test_only_whole_vectors_of_the_same_making_are_finished(tmp_path):
@@ -86,8 +86,8 @@ def test_vectors_that_are_not_finite_are_refused_by_number(tmp_path, bad):
 
 def test_incomplete_features_are_not_read(tmp_path):
     write(writer(tmp_path), until=FLUSH_EVERY + 3)
-    with pytest.raises(WorkError, match=f"only {FLUSH_EVERY} of {len(VALUES)}.*--stage=embed"):
-        load_features(tmp_path)
+    with pytest.raises(WorkError, match=f"only {FLUSH_EVERY} of {len(VALUES)}.*delete {tmp_path.parent} and run"):
+        load_features(tmp_path, stage=tmp_path.parent)
 
 
 def broken_nan(folder):
@@ -121,5 +121,5 @@ def doubles(folder):
 def test_broken_features_are_refused_with_what_to_do(tmp_path, breaking, says):
     write(writer(tmp_path))
     breaking(tmp_path)
-    with pytest.raises(WorkError, match=f"{says}.*delete the folder and run --stage=embed"):
-        load_features(tmp_path)
+    with pytest.raises(WorkError, match=f"{says}.*delete {tmp_path.parent} and run the same command again"):
+        load_features(tmp_path, stage=tmp_path.parent)

@@ -251,7 +251,7 @@ def test_straight_to_a_report(tmp_path: Path, quick_compiler) -> None:
     root = write_classes(tmp_path / "in")
     text = run(root, tmp_path / "run")
     assert "adapt: left out, the features are given" in text and "12 of 12 videos" in text
-    stored = load_features(tmp_path / "run" / "embed" / "given")
+    stored = load_features(tmp_path / "run" / "embed" / "given", stage=tmp_path)
     listed, places, _ = list_features(root)
     np.testing.assert_array_equal(stored.vectors, np.concatenate([read_place(places[s]) for s in listed.segments]))
     rows = json.loads((tmp_path / "run" / "evaluate" / "results.json").read_text())

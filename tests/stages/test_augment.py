@@ -22,7 +22,7 @@ from acx_jax.errors import UsageError
 from acx_jax.models.encoders import ENCODERS, folded, normalise
 from acx_jax.selfsup import copies
 from acx_jax.stages import augment, embed, evaluate, pipeline
-from acx_jax.stages.job import Job
+from acx_jax.stages.job import STAMP, Job
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
 
@@ -33,6 +33,7 @@ def workdir(tmp_path_factory) -> Path:
     made = prepare([Segment("a", 0, 19, 0, split="adapt"), *(Segment(f"e{i}", 0, 19, i % 2, split="evaluate") for i in range(3))], tmp_path_factory)
     (made / "adapt").mkdir()
     (made / "adapt" / "summary.json").write_text('{"adapted": false}')
+    (made / "prepare" / STAMP).write_text('{"fingerprint": "of these videos"}')
     return made
 
 
@@ -121,6 +122,10 @@ def test_a_killed_run_goes_on_and_a_larger_number_redoes_nothing(workdir, whole,
         for other in (killed, grown):
             assert vectors(other, copy).tobytes() == vectors(whole, copy).tobytes()
     assert len(augment.load_copies(workdir, "pretrained")) == 3
+    fed.clear()
+    (workdir / "prepare" / STAMP).write_text('{"fingerprint": "of others"}')
+    augment.run(asked(workdir, "of_others", 2))
+    assert fed == [0, 0]  # as many windows, but of other videos: nothing is taken over
 
 
 def config_of(**values):
