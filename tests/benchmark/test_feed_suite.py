@@ -3,26 +3,41 @@
 import json
 import subprocess
 import sys
+from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from acx_jax.benchmark import __main__ as command
 from acx_jax.benchmark.suites import feed
+from acx_jax.data.media_files import image_files
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from media import grey_frames, write_video  # noqa: E402
 
 
 def test_a_whole_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(feed, "WIDTH", 48)
     monkeypatch.setattr(feed, "HEIGHT", 40)
-    options = ["--videos=3", "--length=30", "--batch=2", "--steps=2", "--repeats=1", "--memory", "2"]
+    options = ["--count=3", "--length=30", "--batch=2", "--steps=2", "--repeats=1", "--memory", "2"]
     assert command.main(["--suite=feed", *options, f"--out={tmp_path}"]) == 0
     said = capsys.readouterr().out
-    assert "videos 3, batch 2" in said and "MB/s of frames handed on" in said and "2 videos: " in said
+    assert "videos 3, frames 90, batch 2" in said and "MB/s of frames handed on" in said and "2 videos: " in said
     rows = json.loads((tmp_path / "feed.json").read_text())["rows"]
     assert [row["program"] for row in rows][:3] == ["acx_jax", "acx_jax jpeg", "published way"] and all(row["items"] == 4 for row in rows)
 
 
-@pytest.mark.parametrize("option, said", [("--batch=0", "at least 1"), ("--length=9", "--length at least 24"), ("--frames_of=nowhere", "no folder of")])
+def test_the_frames_of_videos_and_what_is_broken_or_short(tmp_path):
+    write_video(tmp_path / "a" / "long.mp4", grey_frames(30))
+    write_video(tmp_path / "short.mp4", grey_frames(20))
+    (tmp_path / "text.mp4").write_text("no video")
+    found = feed._folders(Namespace(videos=tmp_path, frames_of=None, count=9), tmp_path / "made")
+    assert [len(image_files(folder)) for folder in found] == [30]
+
+
+@pytest.mark.parametrize("option, said", [("--batch=0", "at least 1"), ("--length=9", "--length at least 24"), ("--frames_of=nowhere", "no folder of"),
+                                          ("--videos=nowhere", "--videos=nowhere: no video of at least 24 frames")])
 def test_wrong_options_are_refused(option, said, capsys):
     assert command.main(["--suite=feed", option]) == 2 and said in capsys.readouterr().err
 

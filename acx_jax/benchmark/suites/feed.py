@@ -21,8 +21,9 @@ from acx_jax.data import prepared
 from acx_jax.data.builders import clips, records
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.reading import Reading
-from acx_jax.data.media_files import image_files
+from acx_jax.data.decode import DecodeError, frames
 from acx_jax.data.feeds import clips_feed
+from acx_jax.data.media_files import VIDEO_SUFFIXES, image_files
 from acx_jax.errors import UsageError
 from acx_jax.runtime import workers
 from acx_jax.runtime.files import write_json
@@ -30,13 +31,16 @@ from acx_jax.runtime.files import write_json
 SUMMARY = "Batches of anchors and negatives to adapt on, each clip of 8 frames: from records, as the published code reads them, and the ceilings."
 LENGTH, SIDE = 8, 128
 WIDTH, HEIGHT = 1280, 720  # of made frames: DoTA's
+QUALITY = 90  # of JPEGs that are written here
 BLOBS = (5, 30, 200)  # cells across of the textures that made frames are of: they compress as footage does
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--frames_of, --videos, --length, --batch, --steps."""
-    parser.add_argument("--frames_of", type=Path, help="folder of folders of JPEG frames, a video each; left out: made ones of 1280x720, as DoTA's are")
-    parser.add_argument("--videos", type=int, default=12, help="videos (default 12)")
+    """--frames_of, --videos, --count, --length, --batch, --steps."""
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--frames_of", type=Path, help="folder of folders of JPEG frames, a video each; left out: made ones of 1280x720, as DoTA's are")
+    given.add_argument("--videos", type=Path, help="folder of video files, whose frames are first written as JPEGs")
+    parser.add_argument("--count", type=int, default=12, help="videos, at most (default 12)")
     parser.add_argument("--length", type=int, default=100, help="frames of a made video (default 100)")
     parser.add_argument("--batch", type=int, default=8, help="samples a step (default 8)")
     parser.add_argument("--steps", type=int, default=20, help="steps a measured call (default 20)")
@@ -45,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Measures; see the package's docstring for what a suite is."""
-    if min(options.videos, options.batch, options.steps) < 1 or options.length < 3 * LENGTH:
-        raise UsageError(f"--videos, --batch and --steps are at least 1, --length at least {3 * LENGTH}")
+    if min(options.count, options.batch, options.steps) < 1 or options.length < 3 * LENGTH:
+        raise UsageError(f"--count, --batch and --steps are at least 1, --length at least {3 * LENGTH}")
     with tempfile.TemporaryDirectory() as temporary:
         folders = _folders(options, Path(temporary) / "frames")
         stored = {name: _prepared(folders, Path(temporary) / name, storage) for name, storage in
@@ -58,24 +62,40 @@ def run(options: argparse.Namespace) -> Outcome:
                      "reading the same bytes": partial(_read, stored[OURS], samples),
                      "decoding the same JPEGs, all cores": partial(_decode, folders, 3 * samples)}
         timings = interleave(programs, repeats=options.repeats)
+        images = sum(len(image_files(folder)) for folder in folders)
         bytes_of = 2 * LENGTH * _frame_bytes(stored[OURS])
         memory = [_memory(folders[0], Path(temporary) / f"many{count}", count) for count in options.memory]
     rows = [Row("adaptation", name, timing, samples) for name, timing in timings.items()]
     notes = [f"{name}: {samples * bytes_of / timings[name].median / 1e6:.0f} MB/s of frames handed on" for name in stored]
     notes += [f"{count} videos: {peak:.0f} MB at most, the process that feeds" for count, peak in zip(options.memory, memory)]
-    return Outcome("samples", {"videos": len(folders), "batch": options.batch, "steps": options.steps, "short side": SIDE}, rows, notes)
+    return Outcome("samples", {"videos": len(folders), "frames": images, "batch": options.batch, "steps": options.steps, "short side": SIDE}, rows, notes)
 
 
 def _folders(options: argparse.Namespace, made: Path) -> list[Path]:
     """Folders of JPEG frames, a video each."""
-    if options.frames_of is None:
-        for video in range(options.videos):
+    if options.videos is not None:
+        _extract(options.videos, made, options.count)
+    elif options.frames_of is None:
+        for video in range(options.count):
             _make(made / f"{video:04}", options.length, video)
     root = options.frames_of or made
     found = [path for path in sorted(root.iterdir()) if path.is_dir() and len(image_files(path)) >= 3 * LENGTH] if root.is_dir() else []
     if not found:
-        raise UsageError(f"--frames_of={options.frames_of}: no folder of at least {3 * LENGTH} images in it")
-    return found[:options.videos]
+        asked = f"--frames_of={options.frames_of}" if options.frames_of else f"--videos={options.videos}"
+        raise UsageError(f"{asked}: no {'folder' if options.frames_of else 'video'} of at least {3 * LENGTH} frames in it")
+    return found[:options.count]
+
+
+def _extract(videos: Path, to: Path, count: int) -> None:
+    """The frames of video files as JPEGs, as the published code wants them; what breaks off has fewer."""
+    for number, path in enumerate(sorted(p for p in videos.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)[:count]):
+        folder = to / f"{number:04}"
+        folder.mkdir(parents=True)
+        try:
+            for index, frame in enumerate(frames(path)):
+                Image.fromarray(frame).save(folder / f"{index:06}.jpg", quality=QUALITY)
+        except DecodeError:
+            continue
 
 
 def _make(folder: Path, length: int, seed: int) -> None:
@@ -87,7 +107,7 @@ def _make(folder: Path, length: int, seed: int) -> None:
         picture += np.asarray(grid.resize(picture.shape[1::-1], Image.Resampling.BICUBIC), float) / len(BLOBS)
     for frame in range(length):
         top, left = (int(32 + 31 * np.sin(frame / speed)) for speed in rng.uniform(5, 20, 2))
-        Image.fromarray(picture[top:top + HEIGHT, left:left + WIDTH].astype(np.uint8)).save(folder / f"{frame:06}.jpg", quality=90)
+        Image.fromarray(picture[top:top + HEIGHT, left:left + WIDTH].astype(np.uint8)).save(folder / f"{frame:06}.jpg", quality=QUALITY)
 
 
 def _prepared(folders: Sequence[Path], out: Path, storage: clips.Storage) -> Path:
