@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
 def media(job: Job, listed: Listing, split: tuple[Segment, ...], videos: Videos) -> Found:
     """What the videos themselves tell."""
-    same = _copies(videos, listed, split)
+    same = _copies(videos, listed, split, reading(job.config).fps)
     shared = _cameras(job, videos)
     disk, full = _disk(job, split, videos)
     return Found({"media": _spread(videos), "disk": disk} | same.report | shared.report, same.problems + full, same.warnings + shared.warnings)
@@ -59,20 +59,26 @@ def look(job: Job, listed: Listing) -> Videos:
     return Videos(names, paths, probes, [sources[name] for name in names])
 
 
-def _copies(videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
+def _copies(videos: Videos, listed: Listing, split: tuple[Segment, ...], fps: float) -> Found:
     """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong; not so empty scenes of one camera."""
     groups, problems, warnings, report = copies.find_copies(videos.paths, [p.bytes for p in videos.probes], [p.looks for p in videos.probes],
-                                                            [p.frames for p in videos.probes]), [], [], []
+                                                            [p.frames for p in videos.probes], [p.fps for p in videos.probes]), [], [], []
     for group in groups:
         names = [videos.names[index] for index in group.videos]
         what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}{', in which nothing moves' * group.still}"
-        against = copies.contradictions([[s for s in listed.segments if s.video == name] for name in names])
+        against = copies.contradictions([[s for s in listed.segments if s.video == name] for name in names], _rates(videos, group.videos, fps))
         report.append({"videos": names, "same_bytes": group.same_bytes, "contradictions": against})
         crossing = not group.still and len({frozenset(s.split for s in split if s.video == name) for name in names}) > 1
         problems += [f"{what}, labelled differently: {against[0]}"] if against else []
         problems += [f"{what}, one in adaptation and one in evaluation"] if crossing and not against else []
         warnings += [] if against or crossing else [what]
     return Found({"copies": report}, problems, warnings)
+
+
+def _rates(videos: Videos, copies: tuple[int, ...], fps: float) -> list[float]:
+    """Frames a second that copies are read at; 0 for those of as many frames, which are the same ones."""
+    frames = [videos.probes[index].frames for index in copies]
+    return [0.0 if max(frames) <= 1.05 * min(frames) else fps or videos.probes[index].fps for index in copies]
 
 
 def _cameras(job: Job, videos: Videos) -> Found:

@@ -1,4 +1,5 @@
-"""Copies: videos of the same bytes, and videos that look the same; and what is labelled differently in them."""
+"""Copies: videos of the same bytes, and videos that look the same, be they of another size, frame rate, brightness or contrast; and what is
+labelled differently in them."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ from acx_jax.data.probe import look_closer
 _BLOCKS = (40, 30)  # that frames are compared in: 8 x 8 pixels of a look
 _MEAN = 2.0  # grey levels that a copy differs by, at most, in the mean
 _LOCAL = 16.0  # and in any block: 12 of real footage encoded anew at a low quality; a walker of 10 pixels made 28
+_FLAT = 8.0  # grey levels of deviation below which a video has no contrast to compare
+_GAIN = 2.5  # times that contrast may differ, at most
 _ODD = 1  # places of a closer look that may differ by more
 _READ = 1 << 20
 
@@ -32,16 +35,17 @@ class Copies(NamedTuple):
     still: bool = False
 
 
-def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.ndarray], frames: Sequence[int], *,
+def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.ndarray], frames: Sequence[int], rates: Sequence[float], *,
                 closer: Callable[[Path], np.ndarray] = look_closer) -> list[Copies]:
-    """Groups of videos that are the same. sizes: bytes of each. looks: uint8 [n, H, W] of each. frames: of each.
+    """Groups of videos that are the same. sizes: bytes of each. looks: uint8 [n, H, W] of each. frames: of each. rates: frames a second of each,
+    0 where that is not known.
 
     Videos of one still camera have nearly the same looks: those are looked at closer (`probe.look_closer`), and are copies where nothing
     as small as a block tells them apart.
     """
     same = _same_bytes(paths, sizes)
     again = {index for group in same for index in group[1:]}
-    pairs = [pair for pair in _candidates(looks, frames) if not again & {*pair}]
+    pairs = [pair for pair in _candidates(looks, frames, rates) if not again & {*pair}]
     wanted = sorted({index for pair in pairs for index in pair})
     with ThreadPoolExecutor() as threads:
         seen = dict(zip(wanted, threads.map(lambda index: _in_blocks(closer(paths[index])), wanted)))
@@ -49,9 +53,11 @@ def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.
     return [Copies(group, True) for group in same] + [Copies(group, False, _is_still(seen[group[0]])) for group in _joined(alike)]
 
 
-def contradictions(copies: Sequence[Sequence[Segment]]) -> list[str]:
-    """What copies of one video, given by their segments, say differently of the same frames."""
-    return [f"{a} and {b}" for one, other in combinations(copies, 2) for a in one for b in other if a.label != b.label and _overlap(a, b)]
+def contradictions(copies: Sequence[Sequence[Segment]], rates: Sequence[float]) -> list[str]:
+    """What copies of one video, given by their segments, say differently of the same frames. rates: that they are read at, 0 where that is not
+    known."""
+    return [f"{a} and {b}" for (one, rate), (other, another) in combinations(zip(copies, rates), 2) for a in one for b in other
+            if a.label != b.label and _overlap(a, b, rate, another)]
 
 
 def digest(path: Path) -> str:
@@ -78,28 +84,41 @@ def _same_bytes(paths: Sequence[Path], sizes: Sequence[int]) -> list[tuple[int, 
     return sorted(tuple(group) for group in by_digest.values() if len(group) > 1)
 
 
-def _candidates(looks: Sequence[np.ndarray], frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of equal length whose looks differ by little in the mean, and one of which by little everywhere."""
+def _candidates(looks: Sequence[np.ndarray], frames: Sequence[int], rates: Sequence[float]) -> list[tuple[int, int]]:
+    """Pairs of equal length whose looks, in one brightness and contrast, differ by little in the mean, and one of which by little everywhere."""
     whole = [i for i, video in enumerate(looks) if len(video) == max(map(len, looks))]
     if not whole or not len(looks[whole[0]]):
         return []
     small = np.stack([_in_blocks(looks[i]) for i in whole]).astype(np.float32)
+    contrast = np.maximum(small.std(axis=(1, 2, 3)), _FLAT)
+    small = (small - small.mean(axis=(1, 2, 3), keepdims=True)) / contrast[:, None, None, None]
     coarse = small.reshape(len(whole), small.shape[1], 6, 5, 8, 5).mean(axis=(3, 5)).reshape(len(whole), -1)
     found = []
     for i in range(1, len(whole)):
-        near = np.flatnonzero(np.abs(coarse[:i] - coarse[i]).mean(axis=1) < _MEAN)
-        near = near[_local(small[near], small[i]).min(axis=1, initial=np.inf) < _LOCAL]
-        found += [(whole[j], whole[i]) for j in near if _as_long(frames[whole[j]], frames[whole[i]])]
+        levels = np.maximum(contrast[:i], contrast[i])
+        near = np.flatnonzero(np.abs(coarse[:i] - coarse[i]).mean(axis=1) * levels < _MEAN)
+        near = near[_local(small[near], small[i]).min(axis=1, initial=np.inf) * levels[near] < _LOCAL]
+        found += [(whole[j], whole[i]) for j in near if _as_long(*((frames[whole[k]], rates[whole[k]]) for k in (j, i)))]
     return found
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether closer looks, uint8 [places, 3, h, w], differ by little nearly everywhere; the next frame may be the same one."""
+    """Whether closer looks, uint8 [places, 3, h, w], differ by little nearly everywhere, in one brightness and contrast; at another frame rate any
+    two of a place's frames may be the same one."""
     if not len(one) or len(one) != len(other):
         return False
-    one, other = one.astype(np.float32), other.astype(np.float32)
-    differences = _local(one[:, one.shape[1] // 2, None], other).min(axis=1)
+    one, other = _alike(one.astype(np.float32), other.astype(np.float32))
+    differences = _local(one[:, :, None], other[:, None]).min(axis=(1, 2))
     return bool((differences >= _LOCAL).sum() <= _ODD)
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Levels of two videos, the one of less contrast in the contrast and brightness of the other; as they are where one is flat or these differ by
+    too much."""
+    low, high = sorted((one, other), key=np.std)
+    if low.std() < _FLAT or high.std() > _GAIN * low.std():
+        return low, high
+    return (low - low.mean()) * (high.std() / low.std()) + high.mean(), high
 
 
 def _is_still(seen: np.ndarray) -> bool:
@@ -121,8 +140,10 @@ def _joined(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
     return sorted(tuple(sorted(group)) for group in groups)
 
 
-def _as_long(a: int, b: int) -> bool:
-    return abs(a - b) <= 0.05 * max(a, b)
+def _as_long(a: tuple[int, float], b: tuple[int, float]) -> bool:
+    """Of two videos, by frames and frames a second, whether they have as many frames, or seconds where these are known."""
+    lengths = [(a[0], b[0])] + ([(a[0] / a[1], b[0] / b[1])] if a[1] and b[1] else [])
+    return any(abs(one - other) <= 0.05 * max(one, other) for one, other in lengths)
 
 
 def _in_blocks(looks: np.ndarray) -> np.ndarray:
@@ -131,6 +152,9 @@ def _in_blocks(looks: np.ndarray) -> np.ndarray:
     return np.stack(flat).reshape(*looks.shape[:-2], *_BLOCKS[::-1]) if flat else np.zeros((0, 1, *_BLOCKS[::-1]), np.uint8)
 
 
-def _overlap(a: Segment, b: Segment) -> bool:
-    a_end, b_end = (float("inf") if s.end == TO_THE_END else s.end for s in (a, b))
-    return a.start <= b_end and b.start <= a_end
+def _overlap(a: Segment, b: Segment, rate: float, another: float) -> bool:
+    """Whether segments share frames, which are counted at these rates; by more than a frame where the rates differ, for ends are rounded."""
+    if not rate or not another:
+        rate = another = 1.0  # frames of both are taken to be the same ones
+    starts, ends = zip(*((s.start / r, float("inf") if s.end == TO_THE_END else (s.end + 1) / r) for s, r in ((a, rate), (b, another))))
+    return min(ends) - max(starts) > (0.0 if rate == another else 1 / min(rate, another))

@@ -3,6 +3,7 @@
 import io
 import sys
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from acx_jax.contracts import Segment
+from acx_jax.contracts import TO_THE_END, Segment
 from acx_jax.data.check.copies import contradictions, find_copies
 from acx_jax.data.check.leaks import audit, possible_episodes
 from acx_jax.data.episodes import largest_queries
@@ -42,9 +43,9 @@ def test_same_bytes_and_same_pictures(tmp_path):
         paths[-1].write_text(text)
     videos = [looks(0), looks(1), looks(0), encoded_anew(looks(1))]
     closer = lambda path: videos[paths.index(path)][:, None].repeat(3, axis=1)
-    found = find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 101], closer=closer)
+    found = find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 101], [25] * 4, closer=closer)
     assert found == [((0, 2), True, False), ((1, 3), False, False)]
-    assert find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 150], closer=closer) == [((0, 2), True, False)]
+    assert find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 150], [25] * 4, closer=closer) == [((0, 2), True, False)]
 
 
 def street(seed: int, size: int, path: tuple[int, int], frames: int = 60) -> list[np.ndarray]:
@@ -63,15 +64,40 @@ def test_videos_of_one_still_camera_are_not_copies_and_one_encoded_anew_is(tmp_p
              "again.mkv": (street(0, 10, (0, 3)), {"rate": 25, "bit_rate": 300_000})}
     paths = [write_video(tmp_path / (name if "." in name else f"{name}.mp4"), frames, **options) for name, (frames, options) in files.items()]
     probes = [probe(path) for path in paths]
-    found = find_copies(paths, [p.bytes for p in probes], [p.looks for p in probes], [p.frames for p in probes])
-    assert found == [((0, 3), False, False)]
+    assert copies_of(paths, probes) == [((0, 3), False, False)]
+
+
+def copies_of(paths: list[Path], probes: list) -> list:
+    return find_copies(paths, [p.bytes for p in probes], [p.looks for p in probes], [p.frames for p in probes], [p.fps for p in probes])
+
+
+def relit(frames: list[np.ndarray], gain: float, offset: float) -> list[np.ndarray]:
+    return [(frame * gain + offset).clip(0, 255).astype(np.uint8) for frame in frames]
+
+
+def resized(frames: list[np.ndarray], width: int, height: int) -> list[np.ndarray]:
+    return [np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)) for frame in frames]
+
+
+def test_copies_in_another_light_rate_and_size_are_found_and_other_walkers_in_another_light_are_not(tmp_path):
+    walk, back = street(0, 10, (0, 3)), street(0, 10, (200, -2))
+    files = {"walk": (walk, 25), "back": (back, 25), "dark": (relit(walk, 0.5, 20), 25), "slow": (walk[::2], 25 / 2), "small": (resized(walk, 160, 120), 25),
+             "all": (resized(relit(walk[::2], 0.7, 30), 200, 150), 25 / 2), "dark back": (relit(back, 0.5, 20)[::2], 25 / 2), "shorter": (walk[:40], 25)}
+    paths = [write_video(tmp_path / f"{name}.mp4", frames, rate=Fraction(rate)) for name, (frames, rate) in files.items()]
+    assert copies_of(paths, [probe(path) for path in paths]) == [((0, 2, 3, 4, 5), False, False), ((1, 6), False, False)]
+
+
+def test_empty_pictures_of_other_brightness_are_no_copies(tmp_path):
+    levels = [np.full((3, 240, 320), level, np.uint8) for level in (50, 90)]
+    paths = [tmp_path / "a", tmp_path / "b"]
+    assert find_copies(paths, [1, 2], levels, [9, 9], [25, 25], closer=lambda path: levels[paths.index(path)][:, None].repeat(3, axis=1)) == []
 
 
 def test_three_of_the_same_bytes_are_one_group(tmp_path):
     paths = [tmp_path / name for name in "abc"]
     for path in paths:
         path.write_text("one")
-    assert find_copies(paths, [3] * 3, [looks(0)] * 3, [9] * 3) == [((0, 1, 2), True, False)]
+    assert find_copies(paths, [3] * 3, [looks(0)] * 3, [9] * 3, [0] * 3) == [((0, 1, 2), True, False)]
 
 
 def test_a_closer_look_goes_over_the_whole_video(tmp_path):
@@ -93,19 +119,25 @@ def test_a_passer_by_makes_another_video(tmp_path):
     (tmp_path / "a").write_text("x")
     walked = looks(0)
     walked[:, 100:180, 40:70] = 255 - walked[:, 100:180, 40:70]
-    assert find_copies([tmp_path / "a"] * 2, [1, 2], [looks(0), walked], [9, 9]) == []
+    assert find_copies([tmp_path / "a"] * 2, [1, 2], [looks(0), walked], [9, 9], [0, 0]) == []
 
 
 def test_nothing_to_compare(tmp_path):
     nothing = np.zeros((0, 1, 320), np.uint8)
-    assert find_copies([tmp_path / "absent"] * 2, [0, 0], [nothing] * 2, [0, 0]) == []
-    assert find_copies([], [], [], []) == []
+    assert find_copies([tmp_path / "absent"] * 2, [0, 0], [nothing] * 2, [0, 0], [0, 0]) == []
+    assert find_copies([], [], [], [], []) == []
 
 
 @pytest.mark.parametrize("other, against", [(Segment("b", 20, 40, 1), 1), (Segment("b", 31, 40, 1), 0), (Segment("b", 0, -1, 1), 1),
                                             (Segment("b", 20, 40, 0), 0)])
 def test_what_contradicts(other, against):
-    assert len(contradictions([[Segment("a", 10, 30, 0)], [other]])) == against
+    assert len(contradictions([[Segment("a", 10, 30, 0)], [other]], [0.0, 0.0])) == against
+
+
+@pytest.mark.parametrize("start, end, against", [(0, 15, 1), (16, 30, 0), (15, 30, 0), (14, 30, 1), (31, TO_THE_END, 0), (0, TO_THE_END, 1)])
+def test_what_contradicts_at_another_rate(start, end, against):
+    """Normal from second 0 to 1.24 at 25 frames a second, abnormal at 12.5."""
+    assert len(contradictions([[Segment("a", 0, 30, 0)], [Segment("b", start, end, 1)]], [25.0, 12.5])) == against
 
 
 drawn_segments = st.lists(st.builds(
