@@ -170,3 +170,10 @@ def test_possible_episodes_are_those_that_can_be_drawn(segments, protocol):
                 assert queries == largest_queries(own, shot=shot, queries=(3, 3), protocol=protocol)
             except UsageError:
                 assert queries == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder, pattern", [("dad_dashcam", "*/*.mp4"), ("cctv_accident", "frames/*"), ("ucsd_ped1", "frames/*")])
+def test_no_real_video_is_accused(real_data, folder, pattern):
+    paths = sorted((real_data / folder).glob(pattern))
+    assert len(paths) > 10 and copies_of(paths, [probe(path) for path in paths]) == []
