@@ -39,7 +39,7 @@ def _facts(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 def _of_encoder(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     own, lines = config.source, load_training(workdir).meta[0][1]
     summary = json.loads((workdir / "meta_train" / "summary.json").read_text())
-    classes = {"trained on": summary["train_classes"], "judged by": summary["validation_classes"]}
+    classes = {"trained on": summary["train_classes"], "that judge": summary["validation_classes"]}
     run = (f"{encoder_name(config)}, trained end to end for {count(lines[-1]['step'], 'step')} of {count(own.batch, 'episode')}, {own.way}-way {own.shot}-shot "
            f"{own.query}-query, with {HEADS[own.head]} solved on the support's vectors.")
     return {"title": "An encoder from source classes", "was_run": [run], "classes": classes, "log": "meta_train/log.jsonl",
