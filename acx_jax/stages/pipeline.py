@@ -17,6 +17,7 @@ from acx_jax.data import prepared
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
+from acx_jax.settings import SCHEMA
 from acx_jax.stages import adapt, augment, check, embed, encoder, evaluate, learners, meta_train, prepare, report, report_training, source_train
 from acx_jax.stages.job import STAMP, Job
 
@@ -235,7 +236,9 @@ def _differences(old: Any, new: Any, path: str) -> list[str]:
     if old == new:
         return []
     if path.startswith("settings."):
-        return [f"config.{path.removeprefix('settings.')} was {old!r}, is {new!r}"]
+        key = path.removeprefix("settings.")
+        before, now = (SCHEMA[key].default if value is None and key in SCHEMA else value for value in (old, new))  # some are noted only where they matter
+        return [f"config.{key} was {before!r}, is {now!r}"]
     if path.startswith("stages."):
         return [f"{path.removeprefix('stages.')} changed"]
     return [{"inputs": "the videos or their table changed",

@@ -180,6 +180,7 @@ def test_given_sequences_join_the_support_and_nothing_else(tmp_path):
     bring("evaluate", GIVEN, root, tmp_path / "w")
     plain, episodes = rows_of(tmp_path / "w"), dict(np.load(tmp_path / "w" / "evaluate" / "episodes.npz"))
     said = bring("all", GIVEN, root, tmp_path / "w", episodes__augmented=2)
+    assert "evaluate: is redone: config.episodes.augmented was 0, is 2; augment changed" in said
     assert "augment: starts" in said and "embed: up to date" in said and "meta_train: up to date" in said
     assert "6 episodes, 2-way 1-shot (each with 2 augmented sequences) 4-query" in said
     augmented = rows_of(tmp_path / "w")
