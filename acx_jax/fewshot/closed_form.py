@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from acx_jax.contracts import Graphs, Support
 from acx_jax.fewshot.learner import Learner, Params, pooled
+from acx_jax.fewshot.positive import solve_positive
 
 Solve = Callable[[jax.Array, jax.Array], jax.Array]  # products s_i.s_j [S, S], one-hot labels [S, way] -> weights [S, way]
 
@@ -17,7 +18,7 @@ def ridge(*, features: int, way: int, pool: str, penalty: float) -> Learner:
     """W = S^T (S S^T + penalty I)^-1 Y; logits = q W. R2D2 has the same form (Bertinetto et al., 2019)."""
 
     def solve(products: jax.Array, targets: jax.Array) -> jax.Array:
-        return jnp.linalg.solve(products + penalty * jnp.eye(len(products)), targets)
+        return solve_positive(products + penalty * jnp.eye(len(products)), targets)
 
     return _linear_in_support(solve, features=features, way=way, pool=pool)
 

@@ -9,6 +9,7 @@ from acx_jax.contracts import Graphs, Support
 from acx_jax.fewshot.baselines import class_means, squared_distances
 from acx_jax.fewshot.gradient_heads import unit
 from acx_jax.fewshot.learner import Learner, Params, pooled
+from acx_jax.fewshot.positive import solve_positive
 
 SMALLEST = 1e-12  # keeps logarithms and quotients finite
 
@@ -33,7 +34,7 @@ def propagate(vectors: jax.Array, scores: jax.Array, *, neighbours: int, delta: 
     graph = jnp.where(near | near.T, weights, 0.0)
     scale = jax.lax.rsqrt(jnp.maximum(graph.sum(axis=1), SMALLEST))
     balanced = graph * scale[:, None] * scale[None, :]
-    return jnp.linalg.solve(jnp.eye(len(vectors)) - alpha * balanced, _most_certain(scores, delta))
+    return solve_positive(jnp.eye(len(vectors)) - alpha * balanced, _most_certain(scores, delta))
 
 
 def _affinity(vectors: jax.Array, neighbours: int) -> tuple[jax.Array, jax.Array]:

@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 
 from acx_jax.contracts import Support
 from acx_jax.fewshot import closed_form, gradient_heads, transductive
+from acx_jax.fewshot.positive import solve_positive
 from acx_jax.published.heads import one_node
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -25,6 +26,30 @@ def case(shot: int, way: int, dimension: int = 12) -> tuple[np.ndarray, np.ndarr
 def ask(learner, support, labels, query) -> np.ndarray:
     params = learner.adapt(learner.init(KEY), Support(one_node(support), labels), KEY)
     return np.asarray(learner.logits(params, one_node(query)))
+
+
+@pytest.mark.parametrize("size", [1, 10, 110])
+def test_positive_systems_are_solved_and_their_gradients_those_of_lapack(size):
+    rng = np.random.default_rng(size)
+    roots, targets = rng.standard_normal((3, size, 2 * size)).astype(np.float32), rng.standard_normal((3, size, 2)).astype(np.float32)
+    matrices = roots @ roots.transpose(0, 2, 1) + np.eye(size, dtype=np.float32)
+    found = jax.jit(jax.vmap(solve_positive))(matrices, targets)
+    np.testing.assert_allclose(found, np.linalg.solve(matrices.astype(float), targets), rtol=1e-3, atol=1e-4)
+    own, lapack = (jax.jit(jax.grad(lambda roots: jnp.sum(jnp.sin(solve(roots @ roots.T + jnp.eye(size), targets[0])))))(roots[0])
+                   for solve in (solve_positive, jnp.linalg.solve))
+    np.testing.assert_allclose(own, lapack, rtol=1e-2, atol=1e-3 * np.abs(lapack).max())
+
+
+@pytest.mark.parametrize("learner", [closed_form.ridge(features=12, way=2, pool="mean", penalty=1.0),
+                                     transductive.label_propagation(closed_form.svm(features=12, way=2, pool="mean", penalty=0.1, steps=2), pool="mean",
+                                                                    neighbours=3, delta=0.1, alpha=0.5)])
+def test_no_batch_of_episodes_goes_to_lapack(learner):
+    """Its threads and those of a split CPU's devices wait for each other."""
+    def fitted(support, query):
+        return learner.logits(learner.adapt(learner.init(KEY), Support(one_node(support), np.repeat(np.arange(2, dtype=np.int32), 20)), KEY), one_node(query))
+
+    assert "lapack" in jax.jit(jax.vmap(jnp.linalg.solve)).lower(np.ones((2, 3, 3)), np.ones((2, 3, 1))).as_text()
+    assert "lapack" not in jax.jit(jax.vmap(fitted)).lower(np.ones((5, 40, 12), np.float32), np.ones((5, 30, 12), np.float32)).as_text()
 
 
 @pytest.mark.parametrize("penalty", [1.0, 50.0])
