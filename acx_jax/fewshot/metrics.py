@@ -60,6 +60,17 @@ def class_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarra
     return binary | own | {f"{name}_binary": binary[name] for name in own}
 
 
+def recalls_by_category(scores: np.ndarray, queries: Sequence[int], categories: np.ndarray) -> dict[str, float]:
+    """The share of all queries of each category, over episodes, that is called that class of its episode.
+
+    scores: as of `margins_of`. queries: how many of each class, normal first. categories: str [E, way - 1], those of the other classes.
+    """
+    called = scores.argmax(axis=-1) if scores.ndim == 3 else scores > 0
+    right = (called == np.repeat(np.arange(len(queries)), queries))[:, queries[0]:]
+    names = np.repeat(categories, queries[1:], axis=1)
+    return {str(name): float(right[names == name].mean()) for name in np.unique(names)}
+
+
 def chance_accuracy(queries: Sequence[int]) -> float:
     """The accuracy of calling every query the class that has most of them; queries: how many there are of each class."""
     return max(queries) / sum(queries)

@@ -20,7 +20,7 @@ from acx_jax.data.subsets import Subset, subsets
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.learner import Learner
-from acx_jax.fewshot.metrics import chance_accuracy, chance_precision, class_metrics, half_width_95, paired_difference
+from acx_jax.fewshot.metrics import chance_accuracy, chance_precision, class_metrics, half_width_95, paired_difference, recalls_by_category
 from acx_jax.runtime.files import write_array, write_json
 from acx_jax.stages import meta_parts, meta_train, support
 from acx_jax.stages.evaluate_table import part_name, queries_in_words, shots_in_words, slug, table
@@ -176,7 +176,8 @@ def _row(job: Job, drawn: Drawn, features_name: str, learner_name: str, scorer: 
     path = folder / f"{features_name}-{learner_name}.npy"
     if not path.exists():  # an interrupted run of the same fingerprint left what it had finished
         write_array(path, scorer().scores(episodes if of_length else fitted, of_part="" if part.is_whole else f", {part_name(part)}"))
-    values = class_metrics(np.load(path), class_labels(episodes.way, episodes.queries))
+    scores = np.load(path)
+    values = class_metrics(scores, class_labels(episodes.way, episodes.queries))
     means = {name: round(float(value.mean()), 6) for name, value in values.items()}
     intervals = {f"{name}_ci95": round(half_width_95(value), 6) for name, value in values.items()}
     spread = {f"accuracy_{name}": round(float(of(values["accuracy"])), 6) for name, of in SPREAD.items()}
@@ -185,6 +186,9 @@ def _row(job: Job, drawn: Drawn, features_name: str, learner_name: str, scorer: 
            "query_abnormal": episodes.queries[ABNORMAL], "episodes": len(episodes.support),
            "accuracy_chance": round(chance_accuracy(episodes.queries), 6),
            "average_precision_chance": round(chance_precision(episodes.queries), 6), **means, **intervals, **spread}
+    if episodes.categories is not None:
+        recalls = recalls_by_category(scores, episodes.queries, episodes.categories)
+        row["recall_by_category"] = {name: round(value, 6) for name, value in recalls.items()}
     return row, values
 
 

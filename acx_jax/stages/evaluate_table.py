@@ -28,7 +28,9 @@ def table(rows: list[dict[str, Any]], *, reported: str = "mean") -> list[str]:
         + (f"{r['accuracy_chance']:7.3f} {r['balanced_accuracy']:8.3f} " if unequal else "") + f"{r['auroc']:8.3f} "
         f"{r['average_precision']:6.3f} {r['recall_normal']:14.3f} {r['recall_abnormal']:9.3f}"
         + (f" {r['accuracy_max']:30.3f}" if best else "") for r in named] + [
-        f"accuracy, balanced or not, is of telling {way} classes apart; AUROC, AP and the recalls are of normal against abnormal" for way in sorted(ways - {2})]
+        f"accuracy, balanced or not, is of telling {way} classes apart; AUROC, AP and the recalls are of normal against abnormal" for way in sorted(ways - {2})] + [
+        f"recognised of each category by {r['learner']} ({r['features']}): " + ", ".join(f"{name} {share:.3f}" for name, share in r["recall_by_category"].items())
+        for r in rows if "recall_by_category" in r]
 
 
 def queries_in_words(queries: tuple[int, ...]) -> str:

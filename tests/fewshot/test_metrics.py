@@ -9,7 +9,7 @@ from scipy.special import logit
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
 from acx_jax.fewshot.metrics import (auroc, average_precision, best_threshold, calibrated_accuracy, chance_accuracy, chance_precision, class_metrics, episode_metrics,
-                                     half_width_95, margins_of, paired_difference)
+                                     half_width_95, margins_of, paired_difference, recalls_by_category)
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 
@@ -173,6 +173,14 @@ def test_more_than_two_classes_against_loops():
         assert found["auroc"][i] == pytest.approx(roc_auc_score(labels > 0, abnormal))
         assert found["recall_abnormal"][i] == pytest.approx(np.mean(abnormal[4:] > 0.5))
         np.testing.assert_allclose(margins_of(logits)[i], logit(abnormal), rtol=1e-6, atol=1e-9)
+
+
+def test_recalls_of_categories_are_over_all_their_queries():
+    logits = np.zeros((2, 4, 3))  # two normal queries, then one of each category
+    logits[0, [2, 3], [1, 2]], logits[1, [2, 3], [1, 1]] = 1, 1
+    names = np.array([["a", "b"], ["b", "c"]])
+    assert recalls_by_category(logits, (2, 1, 1), names) == {"a": 1.0, "b": 1.0, "c": 0.0}
+    assert recalls_by_category(np.array([[-1.0, 1, 2, -3]]), (2, 2), names[:1, :1]) == {"a": 0.5}
 
 
 def test_two_classes_are_measured_by_their_margins():

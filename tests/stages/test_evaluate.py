@@ -93,6 +93,9 @@ def test_classes_that_are_categories(tmp_path):
     assert row["accuracy_chance"] == pytest.approx(3 / 7, abs=1e-6)
     margins = np.log(np.exp(logits[..., 1:].astype(float)).sum(axis=-1)) - logits[..., 0]
     assert row["accuracy_binary"] == pytest.approx(((margins > 0) == (classes > 0)).mean(), abs=1e-6)
+    assert set(row["recall_by_category"]) == {"crash", "skid", "fall"} and "recognised of each category by ridge (given): crash " in said
+    recall = (logits.argmax(axis=-1) == classes)[:, 3:].mean()  # as many queries of each category in every episode that has it
+    assert min(row["recall_by_category"].values()) <= recall <= max(row["recall_by_category"].values())
     text = (work / "report" / "report.md").read_text()
     assert "3-way 1-shot (normal and 2 of 3 kinds of anomalies, drawn anew for each)" in text
     assert "3 other normal segments and 2 of each category" in text and "Accuracy, balanced or not, is of telling all 3 classes apart" in text
