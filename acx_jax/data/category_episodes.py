@@ -46,7 +46,7 @@ def largest_category_queries(segments: Sequence[Segment], *, shot: int, queries:
     """The queries of each class (normal first, all categories alike) that `way - 1` categories can each leave beside normal of those asked for, as
     `support_ways.possible_queries` reduces them; way is the length of `queries`.
 
-    Several categories together may leave fewer, which `sample_category_episodes` finds. Raises UsageError that says how many categories
+    Several categories together may leave fewer, which `drawable_category_queries` finds. Raises UsageError that says how many categories
     would fit, where they are too few.
     """
     names, left = _left(segments, shot=shot, normal=queries[0], protocol=protocol)
@@ -56,6 +56,22 @@ def largest_category_queries(segments: Sequence[Segment], *, shot: int, queries:
         raise UsageError(_too_few(names, fitting, way=len(queries), shot=shot))
     normal, each = support_ways.possible_queries(np.sort(left, axis=0)[len(names) - others], queries[:2], classes=others)
     return (normal, *(each,) * others)
+
+
+def drawable_category_queries(segments: Sequence[Segment], *, count: int, shot: int, queries: tuple[int, ...], seed: int,
+                              protocol: str = DISJOINT) -> tuple[int, ...]:
+    """`largest_category_queries`, or where so many are too seldom left for `count` episodes, fewer: of the categories first (and of normal if it has
+    as many), then of normal. Raises UsageError where not even one of each class can be drawn."""
+    asked = largest_category_queries(segments, shot=shot, queries=queries, protocol=protocol)
+    while True:
+        try:
+            sample_category_episodes(segments, count=count, shot=shot, queries=asked, seed=seed, protocol=protocol)
+            return asked
+        except UsageError:
+            normal, each, *_ = asked
+            if normal == each == 1:
+                raise
+        asked = (normal - (normal == each or each == 1), *(max(each - 1, 1),) * (len(asked) - 1))
 
 
 def sample_category_episodes(segments: Sequence[Segment], *, count: int, shot: int, queries: tuple[int, ...], seed: int,

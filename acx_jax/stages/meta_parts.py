@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from acx_jax.contracts import Episodes, Segment
-from acx_jax.data.category_episodes import largest_category_queries, sample_category_episodes
+from acx_jax.data.category_episodes import drawable_category_queries, sample_category_episodes
 from acx_jax.data.episodes import largest_queries, sample_episodes
 from acx_jax.data.meta_split import EVALUATE, TRAIN, VALIDATION, meta_parts
 from acx_jax.errors import UsageError
@@ -47,7 +48,7 @@ def asked_queries(config: ConfigDict, part: str = EVALUATE) -> tuple[int, ...]:
 def feasible_queries(config: ConfigDict, segments: Sequence[Segment], part: str) -> tuple[int, ...]:
     """The queries that episodes of a part can have of those asked for. UsageError says which part is too small."""
     picked, asked = indices_of(config, segments, part), config.episodes
-    largest = largest_category_queries if of_categories(config) else largest_queries
+    largest = partial(drawable_category_queries, count=asked.count, seed=config.seed) if of_categories(config) else largest_queries
     try:
         return largest([segments[i] for i in picked], shot=asked.shot, queries=asked_queries(config, part), protocol=asked.protocol)
     except UsageError as error:
@@ -79,6 +80,4 @@ def check_possible(config: ConfigDict, segments: Sequence[Segment]) -> None:
     if config.meta.steps and config.meta.batch % devices.count():
         raise UsageError(f"config.meta.batch is {config.meta.batch}, expected a multiple of the {devices.count()} devices")
     for part in (TRAIN, VALIDATION, EVALUATE) if config.meta.steps else (EVALUATE,):
-        queries = feasible_queries(config, segments, part)
-        if of_categories(config):  # only drawing them tells whether there are such episodes
-            episodes_of(config, segments, part, count=config.episodes.count, queries=queries)
+        feasible_queries(config, segments, part)

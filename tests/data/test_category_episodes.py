@@ -127,6 +127,17 @@ def test_categories_that_fit_alone_and_not_together_are_refused():
         sample_category_episodes(segments, count=2, shot=1, queries=largest_category_queries(segments, shot=1, queries=(3,) * 4), seed=0)
 
 
+@pytest.mark.parametrize(("asked", "fewer"), [((15,) * 5, lambda got: len(set(got)) == 1), ((20, 15, 15, 15, 15), lambda got: got[0] == 20)])
+def test_queries_that_are_left_too_seldom_are_fewer(asked, fewer):
+    """20 videos of each of 5 categories, all with a normal segment: those of the support rarely leave 15 of every category, which each one alone can."""
+    segments = [Segment(f"v{video}", 10 * label, 10 * label + 9, label, f"c{video % 5}" * label) for video in range(100) for label in (0, 1)]
+    ask = {"count": 100, "shot": 5, "seed": 0}
+    assert largest_category_queries(segments, shot=5, queries=asked) == asked
+    got = category_episodes.drawable_category_queries(segments, queries=asked, **ask)
+    assert got != asked and fewer(got) and min(got) > 5
+    check_episodes(sample_category_episodes(segments, queries=got, **ask), segments, shot=5, queries=got)
+
+
 def test_no_category_at_all_is_said():
     with pytest.raises(UsageError, match="no abnormal segment to evaluate has one"):
         largest_category_queries([Segment(f"v{i}", 0, 9, i % 2) for i in range(9)], shot=1, queries=(1, 1))
