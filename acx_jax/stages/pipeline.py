@@ -6,21 +6,24 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from acx_jax import __version__
 from acx_jax.data import prepared
 from acx_jax.errors import UsageError
+from acx_jax.runtime import devices
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.settings import SCHEMA
 from acx_jax.stages import adapt, augment, check, embed, encoder, evaluate, learners, meta_train, prepare, report, report_training, source_train
 from acx_jax.stages.job import STAMP, Job
 
+DIGITS = 16  # of a fingerprint
 WAIT = 0.5  # seconds between looks
 
 
@@ -96,13 +99,14 @@ def refuse(goal: str, config: ConfigDict) -> None:
 def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """Runs what `goal` (a stage, or "all") needs and is not up to date, in order."""
     stages = stages_of(config)
-    wanted = _with_needs(goal, stages)
-    stamps: dict[str, Any] = {}
+    wanted, stamps = _with_needs(goal, stages), {}
     for name in [name for name in stages if name in wanted]:
         stamps[name] = _stamp(stages[name], config, stamps)
-        if name == "prepare" and "adapt" in wanted and _read_stamp(workdir / name) != stamps[name]:
+    _of_first_process(goal, [stamp["fingerprint"] for stamp in stamps.values()])
+    for name, stamp in stamps.items():
+        if name == "prepare" and "adapt" in wanted and _read_stamp(workdir / name) != stamp:
             adapt.check_batch(config)  # better known before hours of decoding; an adaptation that is there already may be of other devices
-        _bring_stage(name, stages[name], stamps[name], config=config, workdir=workdir, log=log)
+        _bring_stage(name, stages[name], stamp, config=config, workdir=workdir, log=log)
         if name == "check":
             check.raise_problems(workdir)
         if name == "prepare" and wanted & {"meta_train", "evaluate"}:  # too few segments is better known before hours of training
@@ -121,24 +125,35 @@ def says_up_to_date(name: str, *, config: ConfigDict, workdir: Path, log: RunLog
 
 def take_part(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """What a process does that works with another one, which does `bring_up_to_date`: its part of the stages that are shared. It waits for the
-    others, and writes nothing but its log."""
-    stages, stamps = stages_of(config), {}
+    others, looks at no data but the workdir's, and writes nothing but its log."""
+    stages = stages_of(config)
     wanted = _with_needs(goal, stages)
-    for name in [name for name in stages if name in wanted]:
-        stage, stamps[name] = stages[name], _stamp(stages[name], config, stamps)
-        if _read_stamp(workdir / name) == stamps[name]:
+    names = [name for name in stages if name in wanted]
+    for name, fingerprint in zip(names, _of_first_process(goal, ["0" * DIGITS] * len(names))):
+        if _fingerprint(workdir / name) == fingerprint:
             log.info(f"{name}: up to date")
             continue
-        if stage.take_part:
-            stage.take_part(Job(config, workdir, workdir / name, log))
+        if stages[name].take_part:
+            stages[name].take_part(Job(config, workdir, workdir / name, log))
         if name != goal:
             log.info(f"{name}: waits for process 0")
-            _wait(workdir / name, stamps[name])
+            _wait(workdir / name, fingerprint)
 
 
-def _wait(folder: Path, stamp: dict[str, Any]) -> None:
-    while _read_stamp(folder) != stamp:
+def _of_first_process(goal: str, fingerprints: Sequence[str]) -> list[str]:
+    """Process 0's fingerprints, in every process: on another machine the data may lie elsewhere, or be copies of another time."""
+    own = np.frombuffer(bytes.fromhex("".join(fingerprints)), np.uint8).reshape(len(fingerprints), -1)
+    with devices.others_may_go(goal):
+        return [bytes(row).hex() for row in np.asarray(devices.from_first_process(own))]
+
+
+def _wait(folder: Path, fingerprint: str) -> None:
+    while _fingerprint(folder) != fingerprint:
         time.sleep(WAIT)
+
+
+def _fingerprint(folder: Path) -> str | None:
+    return (_read_stamp(folder) or {}).get("fingerprint")
 
 
 def _check_goal(goal: str, config: ConfigDict) -> None:
@@ -174,7 +189,7 @@ def _stamp(stage: Stage, config: ConfigDict, stamps: dict[str, Any]) -> dict[str
     }
     depends = json.loads(json.dumps(depends, sort_keys=True))
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    return {"fingerprint": digest[:16], "depends": depends}
+    return {"fingerprint": digest[:DIGITS], "depends": depends}
 
 
 def _bring_stage(name: str, stage: Stage, stamp: dict[str, Any], *, config: ConfigDict, workdir: Path, log: RunLog) -> None:

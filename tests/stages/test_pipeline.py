@@ -217,3 +217,16 @@ def test_damaged_stamp_means_redo(bench, text):
     bench.run("prepare")
     assert bench.ran == ["prepare"]
     assert json.loads((bench.workdir / "prepare" / pipeline.STAMP).read_text())["fingerprint"]
+
+
+def test_a_process_that_takes_part_needs_no_data(bench, monkeypatch):
+    """What process 0 makes of its videos is what it waits for, wherever and how old its own are."""
+    told = []
+    monkeypatch.setattr(pipeline.devices, "from_first_process", lambda own: told.append(own) or told[0])
+    bench.hooks["videos"] = "of process 0"
+    bench.run("embed")
+    bench.hooks["videos"] = "of another"
+    said = io.StringIO()
+    monkeypatch.setattr(pipeline.time, "sleep", lambda seconds: pytest.fail("it waits for ever"))
+    pipeline.take_part("embed", config=schema.from_flat({"data.builder": "synthetic"}), workdir=bench.workdir, log=RunLog(terminal=said))
+    assert len(told) == 2 and said.getvalue() == "prepare: up to date\nadapt: up to date\nembed: up to date\n"
