@@ -1,4 +1,4 @@
-"""Which files are videos and images, by name and kind; nothing here opens one."""
+"""Which files are videos and images, by name and kind, and which must not be opened; nothing here opens one."""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from media import grey_frames, write_frames, write_table, write_video
 
+from acx_jax.data.builders.feature_arrays import BadArray, members, read_vectors
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.tree import unusable
-from acx_jax.data.check.copies import find_copies
+from acx_jax.data.check.copies import digest, find_copies
 from acx_jax.data.decode import DecodeError, facts, frames
 from acx_jax.data.probe import look_closer, probe
 
@@ -85,3 +86,16 @@ def test_a_frame_that_is_none_ends_its_video(tmp_path: Path, kind: str) -> None:
         next(read)
     assert MAKERS[kind][1] in probe(tmp_path).problem
     assert np.array_equal(look_closer(tmp_path), look_closer(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "zero"])
+def test_no_array_and_no_image_that_is_compared_is_opened(tmp_path: Path, kind: str) -> None:
+    maker, said = MAKERS[kind]
+    for name in ("0.npy", "1.npz", "2.png"):
+        maker(tmp_path / name)
+    with pytest.raises(BadArray, match=f"cannot be read: it is a {said} and no file of a disk$"):
+        read_vectors(tmp_path / "0.npy")
+    with pytest.raises(BadArray, match=f"no .npz archive: it is a {said}"):
+        members(tmp_path / "1.npz")
+    with pytest.raises(OSError, match=said):
+        digest(tmp_path)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from acx_jax.data.media_files import check_plain
+
 
 class BadArray(Exception):
     """An array that cannot be used; the message says why, without its place."""
@@ -33,16 +35,17 @@ def read_vectors(file: Path, member: str = "") -> np.ndarray:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         pickled = "pickle" in str(error).lower()
         raise BadArray("it holds pickled objects, which are never read: save plain arrays of numbers" if pickled
-                       else f"it cannot be read: {error}") from None
+                       else f"it cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def members(file: Path) -> list[str]:
     """The names in an .npz file. Raises BadArray when it is none."""
     try:
+        check_plain(file)
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:  # NumPy leaves a broken archive that it opened itself open
             return list(archive.files)
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise BadArray(f"it is no .npz archive: {error}") from None
+        raise BadArray(f"it is no .npz archive: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_place(place: Place) -> np.ndarray:
@@ -51,6 +54,7 @@ def read_place(place: Place) -> np.ndarray:
 
 
 def _load(file: Path, member: str) -> np.ndarray:
+    check_plain(file)
     loaded = np.load(file, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded

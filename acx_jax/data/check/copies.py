@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from acx_jax.contracts import TO_THE_END, Segment
-from acx_jax.data.media_files import image_files
+from acx_jax.data.media_files import check_plain, image_files
 from acx_jax.data.probe import look_closer
 
 _BLOCKS = (40, 30)  # that frames are compared in: 8 x 8 pixels of a look
@@ -64,6 +64,7 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, or of a folder's images one after the other."""
     found = hashlib.sha256()
     for file in image_files(path) if path.is_dir() else [path]:
+        check_plain(file)
         with file.open("rb") as stream:
             while block := stream.read(_READ):
                 found.update(block)
