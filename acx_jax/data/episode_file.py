@@ -108,7 +108,7 @@ def _named(episodes: Episodes) -> bool:
     names = episodes.categories
     if names is None:
         return episodes.way == len(LABELS)
-    return names.dtype.kind == "U" and names.shape == (len(episodes.support), episodes.way - 1) and all(
+    return episodes.way > 1 and names.dtype.kind == "U" and names.shape == (len(episodes.support), episodes.way - 1) and all(
         len({"", *row}) == episodes.way for row in names.tolist())
 
 

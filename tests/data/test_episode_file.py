@@ -49,6 +49,7 @@ CATEGORIES = [Segment(f"w{i}", 0, 30, int(name != "a"), name) for i, name in enu
     ({}, ""), ({"categories": np.array([["b", "b"], ["c", "d"]])}, "not those of episodes"), ({"categories": np.array([["b", ""], ["c", "d"]])}, "not those of"),
     ({"categories": np.array([["b"], ["c"]])}, "not those of episodes"), ({"categories": np.array([[1, 2], [2, 3]])}, "not those of episodes"),
     ({"categories": np.array([["c", "b"], ["c", "d"]])}, "not of the classes"), ({"queries": [1, 2, 1]}, "not of the classes"),
+    ({"queries": [4], "categories": np.zeros((2, 0), "U1")}, "not those of episodes"),
 ])
 def test_the_categories_of_each_episode_are_written_read_and_checked(tmp_path, change, said):
     episodes = Episodes(np.int32([[0, 1, 2], [0, 2, 3]]), np.int32([[4, 8, 5, 6], [4, 8, 6, 7]]), (2, 1, 1), np.array([["b", "c"], ["c", "d"]]))

@@ -116,6 +116,11 @@ def test_logits_that_are_no_numbers_are_named_before_anything_is_written(tmp_pat
     assert not list((tmp_path / "w").rglob("scores/*.npy"))
 
 
+def test_a_learner_that_gives_other_numbers_than_it_did_is_evaluated_anew():
+    of = lambda *names: evaluate.settings(schema.from_flat({"learners.names": names}))
+    assert "learner_code" not in of("mcp", "proto", "linear") and of("proto", "svm")["learner_code"] == of("svm+propagation")["learner_code"] == {"svm": "2"}
+
+
 def test_with_replayed_episodes_only_what_counts_redoes_the_evaluation(tmp_path):
     (tmp_path / "episodes.npz").write_bytes(b"any")
     replayed = {"data.builder": "features", "episodes.file": str(tmp_path / "episodes.npz")}
