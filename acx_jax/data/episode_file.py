@@ -41,6 +41,8 @@ def save_episodes(path: Path, episodes: Episodes, origin: Origin) -> None:
 
 def read_episodes(path: Path) -> tuple[Episodes, Origin]:
     """The episodes of a file of this format or the one before, whatever they are; raises what a file that holds none raises."""
+    if not _is_archive(path):  # NumPy would advise to unpickle what it does not know
+        raise ValueError("it is no .npz archive")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         if int(arrays["format"]) not in (1, FORMAT):
             raise ValueError(f"its format is {int(arrays['format'])}, expected {FORMAT} or 1")
@@ -75,6 +77,11 @@ def digest_of(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError:
         return ""
+
+
+def _is_archive(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 def _read(path: Path) -> tuple[Episodes, Origin]:

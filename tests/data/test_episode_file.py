@@ -93,7 +93,8 @@ def test_what_is_wrong_is_named(tmp_path, change, said):
     assert "bad.npz" in str(error.value)
 
 
-@pytest.mark.parametrize("content, said", [(None, "does not exist"), (b"", "is no file of episodes"), (b"PK\x03\x04 and then nothing", "episodes.npz is"),
+@pytest.mark.parametrize("content, said", [(None, "does not exist"), (b"", "is no file of episodes: it is no .npz archive"),
+                                           (b"video,label", "it is no .npz archive"), (b"PK\x03\x04 and then nothing", "episodes.npz is"),
                                            (b"\x93NUMPY", "is no file of episodes")])
 def test_other_files_are_refused(tmp_path, content, said):
     if content is not None:
