@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 GRACE = 2.0  # seconds in which the main thread, where it runs Python, hears of a signal
+ENDING = 10.0  # seconds in which it ends, once it has heard; it may not have, for what a callback of the garbage collector raises is dropped
 TOGETHER = 1.0  # seconds within which signals count as one: some senders give one to the process and to its group
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
@@ -25,10 +26,11 @@ class Terminated(KeyboardInterrupt):
 class _Progress:
     """What the thread that watches signals is told by the main one.
 
-    heard: the main thread has heard of the signal, and ends the run. saves: a step is under way that is to be saved first.
+    raised: the main thread has heard of the signal, with nothing to save. saves: a step is under way that is to be saved first. noted: it has
+    heard of the signal behind such a step, and ends the run once that is saved.
     """
 
-    heard = saves = False
+    raised = saves = noted = False
 
 
 _progress = _Progress()
@@ -44,11 +46,12 @@ def ending(asked: KeyboardInterrupt) -> tuple[int, str]:
 def listening() -> Iterator[None]:
     """Inside, SIGTERM raises `Terminated` in the main thread, as Ctrl-C does KeyboardInterrupt.
 
-    Compiled code, such as XLA's compiler, lets no exception in: where the main thread does not hear of a signal within GRACE seconds, and has no
-    step to save, the process ends at once with its children. So it does for a second signal. Either is as harmless as a kill.
+    Compiled code, such as XLA's compiler, lets no exception in: where the main thread does not hear of a signal within GRACE seconds, or does
+    not end within ENDING, and has no step to save, the process ends at once with its children. So it does for a second signal. Either is as harmless as a kill.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
+    _progress.raised = False
     woken = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
         with _handled_by(_hear):
@@ -83,9 +86,10 @@ def _noted() -> Iterator[Callable[[int], KeyboardInterrupt | None]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if not _progress.saves:
-            _hear(number, frame)
-        elif not asked:
-            _progress.heard = True
+            _progress.raised = True
+            raise _exception(number)
+        if not asked:
+            _progress.noted = True
             asked.append((time.monotonic(), _exception(number)))
         elif time.monotonic() - asked[0][0] > TOGETHER:
             raise _exception(number)
@@ -106,7 +110,7 @@ def _noted() -> Iterator[Callable[[int], KeyboardInterrupt | None]]:
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Signals go to `handler` inside, but for those that whoever started the process wants ignored."""
-    _progress.heard = False
+    _progress.noted = False
     before = {number: signal.signal(number, handler) for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
@@ -116,8 +120,8 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
-    if not _progress.heard:  # of a second one the watching thread makes an end
-        _progress.heard = True
+    if not _progress.raised:  # of a second one the watching thread makes an end
+        _progress.raised = True
         raise _exception(number)
 
 
@@ -136,8 +140,8 @@ def _watch(receiver: socket.socket) -> None:
     first: tuple[float, int] | None = None  # when the first signal came, and which
     with receiver:
         while True:
-            silent = not select.select([receiver], [], [], None if first is None or _progress.heard else GRACE)[0]
-            if silent and not (_progress.heard or _progress.saves):
+            silent = not select.select([receiver], [], [], None if first is None or _progress.noted else GRACE)[0]
+            if silent and _overdue(time.monotonic() - first[0]):
                 _end(first[1])
             received = b"" if silent else receiver.recv(1)
             if not silent and not received:
@@ -146,6 +150,13 @@ def _watch(receiver: socket.socket) -> None:
                 if first and time.monotonic() - first[0] > TOGETHER:
                     _end(received[0])
                 first = first or (time.monotonic(), received[0])
+
+
+def _overdue(seconds: float) -> bool:
+    """Whether the main thread should have ended the run, so long after a signal."""
+    if _progress.raised:
+        return seconds >= ENDING
+    return seconds >= GRACE and not (_progress.noted or _progress.saves)
 
 
 def _end(number: int) -> None:

@@ -115,6 +115,15 @@ def test_a_second_signal_ends_it_at_once(tmp_path, run):
     assert status == 130 and said.endswith("acx_jax: interrupted; the same command goes on from here\n") and seconds < 2
 
 
+def test_a_signal_that_the_garbage_collector_drops_ends_the_run_all_the_same(tmp_path):
+    run = ("import gc\nstopping.GRACE, stopping.ENDING = 2, 1\ndef once(*phase):\n    gc.callbacks.clear()\n    compute(1)\n"
+           "gc.callbacks.append(once)\ngc.collect()\ncompute(40)")
+    with running(tmp_path, run) as process:
+        process.send_signal(signal.SIGTERM)
+        status, said, seconds = ended(process)
+    assert status == 143 and "Exception ignored" in said and said.endswith("ended by SIGTERM; the same command goes on from here\n") and seconds < 10
+
+
 def test_its_workers_end_with_it(tmp_path):
     pid = tmp_path / "pid"
     run = (f"import threading\nfound = work(sleep, [{str(pid)!r}], workers=1, patience=60)\n"
