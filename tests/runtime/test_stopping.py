@@ -131,9 +131,10 @@ def test_its_workers_end_with_it(tmp_path):
     with running(tmp_path, run) as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
-        time.sleep(0.2)
         with pytest.raises(ProcessLookupError):
-            os.kill(int(pid.read_text()), 0)
+            for _ in range(100):  # until its own parent has heard that it is dead
+                os.kill(int(pid.read_text()), 0)
+                time.sleep(0.1)
 
 
 def test_what_listens_is_as_before_when_the_run_is_over():
