@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 from acx_jax import command_line
 from acx_jax.command_line import Request
@@ -107,10 +108,16 @@ def main(arguments: list[str]) -> int:
         return status
 
 
+def leave(status: int, arguments: list[str]) -> NoReturn:
+    """Ends the process: at once where it was asked to stop, for threads may still compile, and end Python with a crash; or where others joined it
+    that still wait for it, as it would for them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status in ((1, 2, 130) if command_line.joins(arguments) else (130, 143)):
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
     restart_with_large_pages()
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    if status in (1, 2, 130) and command_line.joins(sys.argv[1:]):
-        os._exit(status)  # at its exit JAX would wait for the other processes, which wait for this one
-    sys.exit(status)
+    leave(main(sys.argv[1:]), sys.argv[1:])

@@ -48,7 +48,7 @@ ROUNDS_A_SECOND = rounds_a_second()
 MAIN = """
 if __name__ == "__main__":
     main.run = lambda arguments: run()
-    sys.exit(main.main([]))
+    main.leave(main.main([]), [])
 """
 
 
@@ -122,6 +122,13 @@ def test_a_signal_that_the_garbage_collector_drops_ends_the_run_all_the_same(tmp
         process.send_signal(signal.SIGTERM)
         status, said, seconds = ended(process)
     assert status == 143 and "Exception ignored" in said and said.endswith("ended by SIGTERM; the same command goes on from here\n") and seconds < 10
+
+
+def test_what_still_computes_at_its_exit_is_not_waited_for(tmp_path):
+    with running(tmp_path, "import atexit\natexit.register(compute, 40)\nsay('computes')\ntime.sleep(40)") as process:
+        process.send_signal(signal.SIGTERM)
+        status, said, seconds = ended(process)
+    assert (status, said) == (143, "acx_jax: ended by SIGTERM; the same command goes on from here\n") and seconds < 10
 
 
 def test_its_workers_end_with_it(tmp_path):
