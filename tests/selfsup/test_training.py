@@ -180,6 +180,7 @@ def test_vicreg_learns_without_a_key_encoder():
     np.testing.assert_array_equal(states[-1].key_statistics["norm"]["mean"], states[-1].statistics["norm"]["mean"])
 
 
+@pytest.mark.slow
 def test_norms_of_each_device_keep_the_mean_of_their_statistics():
     spec = ENCODERS["r2plus1d_tiny"]
     variables = init_variables(spec, jax.random.key(0), (1, 8, 16, 16, 3))

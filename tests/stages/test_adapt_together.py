@@ -25,6 +25,7 @@ def losses(workdir: Path) -> list[float]:
     return [line["loss"] for line in lines]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_also_when_one_is_asked_to_stop(environment, start, tmp_path):
     """Sums over two devices have one order only, so that there is no rounding for this untamed encoder to magnify."""
     alone = [sys.executable, "-m", "acx_jax.main", *RUN, f"--workdir={tmp_path}/alone"]
