@@ -41,10 +41,11 @@ class Behind:
         self._late.put(number, metrics, videos)
         stop = asked_to_stop(number)
         watch = self._watch if self._watch and self._watch.due(number) else None
-        if stop is not None or watch or number == self._job.config.adapt.steps or self._checkpoints.due(number):
+        last = number == self._job.config.adapt.steps
+        if stop is not None or watch or last or self._checkpoints.due(number):
             self._late.flush()  # what is probed or saved was found to be finite
         best = watch is not None and watch.look(number, handed_on(devices.first(state), self._job.config))
-        self._checkpoints.save(number, lambda: devices.first(state), now=best or stop is not None)
+        self._checkpoints.save(number, lambda: devices.first(state), now=best or last or stop is not None)
         if best:
             self._checkpoints.wait()
             watch.forget()

@@ -109,12 +109,13 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(workdir, uninterr
 
 
 def test_a_run_stopped_behind_its_last_step_only_writes_its_results(workdir, uninterrupted, monkeypatch):
-    late = job(workdir, "late", checkpoint_every=1)
+    late = job(workdir, "late")  # whose last step is none of every EVERY
     with monkeypatch.context() as patch:
         patch.setattr(adapt, "save_variables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             adapt.run(late)
     adapt.run(late)
+    assert f"goes on from the checkpoint of step {STEPS}" in late.log._terminal.getvalue()
     for once, resumed in zip(results(uninterrupted)[0], results(late)[0]):
         np.testing.assert_array_equal(resumed, once)
     assert results(late)[1:] == results(uninterrupted)[1:]
