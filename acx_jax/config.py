@@ -86,6 +86,15 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
         (encoder.weights in NAMED_WEIGHTS or Path(encoder.weights).exists(),
          f"config.encoder.weights is {encoder.weights!r}, expected {', '.join(NAMED_WEIGHTS)} or the path of a weight file or folder: "
          "there is no such file"),
+        (encoder.stage in ("", *ENCODER_STAGES[encoder.arch]),
+         f"config.encoder.stage is {encoder.stage!r}, expected a stage of {encoder.arch}: {', '.join(ENCODER_STAGES[encoder.arch])}; "
+         "--config.encoder.stage= takes all"),
+        (config.adapt.steps == 0 or data.builder == "features" or not _ends_within(config, config.adapt.freeze),
+         f"config.encoder.stage is {encoder.stage!r}, and config.adapt.freeze keeps all up to {config.adapt.freeze!r}, so that adaptation trains "
+         "nothing of the encoder: name an earlier stage, or leave adaptation out with --config.adapt.steps=0"),
+        (config.source.steps == 0 or not _ends_within(config, config.source.freeze),
+         f"config.encoder.stage is {encoder.stage!r}, and config.source.freeze keeps all up to {config.source.freeze!r}, so that nothing is "
+         "trained: name an earlier stage"),
         (config.adapt.freeze in ("", *ENCODER_STAGES[encoder.arch]),
          f"config.adapt.freeze is {config.adapt.freeze!r}, expected a stage of {encoder.arch}: "
          f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.adapt.freeze= trains all"),
@@ -132,6 +141,12 @@ def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
          f"config.data.max_adapt_frames is {data.max_adapt_frames}, expected 0 or at least "
          f"config.data.min_frames = {data.min_frames}"),
     ]
+
+
+def _ends_within(config: ConfigDict, frozen: str) -> bool:
+    """Whether the encoder ends with or before a frozen stage; False where either is no stage, which is told elsewhere."""
+    stages, last = ENCODER_STAGES[config.encoder.arch], config.encoder.stage or ENCODER_STAGES[config.encoder.arch][-1]
+    return frozen in stages and last in stages and stages.index(last) <= stages.index(frozen)
 
 
 def _nearest_learner(key: str, value: Any) -> str:

@@ -92,6 +92,8 @@ SCHEMA: dict[str, Setting] = {
     "encoder.arch": Setting("i3d", *_one_of(*ENCODER_STAGES), "video encoder"),
     "encoder.weights": Setting("i3d_kinetics400", lambda value: value != "", "i3d_kinetics400, random, or the path of a weight file or folder",
                                "weights it starts from; see python -m acx_jax.pretrained --help"),
+    "encoder.stage": Setting("", *_ANY, "stage at which it ends, such as Mixed_3c: the features behind it, meaned over time and space, are the "
+                             "vectors; empty: its last"),
     "encoder.crop": Setting(112, *_between(16, 1080), "side of the square the encoder sees; at most data.short_side"),
     "encoder.dtype": Setting("float32", *_one_of("float32", "bfloat16"), "number format the encoder computes in"),
     "adapt.steps": Setting(100, *_between(0), "training steps on normal clips; 0 leaves the encoder as it is"),

@@ -129,6 +129,10 @@ def test_remembered_value_of_a_wrong_type_is_named(key, value):
     ({"data.min_frames": 7}, "config.data.min_frames is 7"),
     ({"encoder.crop": 129}, "config.encoder.crop is 129"),
     ({"encoder.arch": "r2plus1d_18"}, "config.encoder.weights is 'i3d_kinetics400'"),
+    ({"encoder.stage": "layer1"}, "config.encoder.stage is 'layer1', expected a stage of i3d: Conv3d_1a_7x7, "),
+    ({"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_4f"}, "config.encoder.stage is 'Mixed_3c', and config.adapt.freeze keeps all up to 'Mixed_4f'"),
+    ({"adapt.freeze": "Mixed_5c"}, "config.encoder.stage is '', and config.adapt.freeze keeps all up to 'Mixed_5c'"),
+    ({"encoder.stage": "Mixed_3c", "adapt.steps": 0, "source.steps": 1, "source.freeze": "Mixed_3c"}, "config.encoder.stage is 'Mixed_3c', and config.source.freeze"),
     ({"learners.mcp.hidden": 30}, "config.learners.mcp.hidden is 30"),
     ({"data.max_frames": 7}, "config.data.max_frames is 7"),
     ({"data.max_adapt_frames": 7}, "config.data.max_adapt_frames is 7"),
@@ -137,6 +141,11 @@ def test_settings_at_odds_are_named(values, named):
     with pytest.raises(UsageError) as error:
         schema.validate(synthetic(**values))
     assert str(error.value).startswith(named)
+
+
+@pytest.mark.parametrize("values", [{"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_3b"}, {"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_4f", "adapt.steps": 0}])
+def test_an_encoder_may_end_behind_what_is_frozen_or_without_adaptation(values):
+    schema.validate(synthetic(**values))
 
 
 def test_values_at_their_limits_hold():

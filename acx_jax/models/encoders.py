@@ -26,9 +26,9 @@ FRESH = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
 
 
 class Build(Protocol):
-    """Makes an encoder module computing in `dtype`, with batch statistics shared over `axis_name`, or for `folded` variables."""
+    """Makes an encoder module computing in `dtype`, with batch statistics shared over `axis_name`, or for `folded` variables; `last` is where it ends."""
 
-    def __call__(self, dtype: Any = jnp.float32, axis_name: str | None = None, folded: bool = False) -> nn.Module: ...
+    def __call__(self, dtype: Any = jnp.float32, axis_name: str | None = None, folded: bool = False, *, last: str = ...) -> nn.Module: ...
 
 
 class EncoderSpec(NamedTuple):
@@ -68,10 +68,18 @@ ENCODERS: dict[str, EncoderSpec] = {
 }
 
 
+def cut(spec: EncoderSpec, stage: str) -> EncoderSpec:
+    """The encoder that ends at one of its stages, whose features it pools over time and space; it takes the variables of the whole one."""
+    build = partial(spec.build, last=stage)
+    clips = jax.ShapeDtypeStruct((1, spec.min_frames, spec.min_size, spec.min_size, 3), jnp.float32)
+    features, _ = jax.eval_shape(partial(build().init_with_output, train=False), jax.random.key(0), clips)
+    return spec._replace(build=build, feature_dim=features.shape[-1], stages=spec.stages[:spec.stages.index(stage) + 1])
+
+
 def trainable(spec: EncoderSpec, params: Variables, frozen: str | None) -> Variables:
-    """A tree like `params` of bools: which are trained when the stages up to `frozen` are not."""
-    kept = spec.stages[: spec.stages.index(frozen) + 1] if frozen else ()
-    return {name: jax.tree.map(lambda _: not name.startswith(kept), part) for name, part in params.items()}
+    """A tree like `params` of bools: which are trained when the stages up to `frozen` are not; those behind the encoder's last stage are not."""
+    moving = spec.stages[spec.stages.index(frozen) + 1 if frozen else 0:]
+    return {name: jax.tree.map(lambda _: name.startswith(moving), part) for name, part in params.items()}
 
 
 def normalise(spec: EncoderSpec, clips: Array) -> Array:

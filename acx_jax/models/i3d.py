@@ -129,6 +129,7 @@ class I3D(nn.Module):
       num_classes: classes of the stage `LOGITS`; None leaves the classifier out.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: mapped axis over which batch statistics are shared, or None.
+      last: one of `STAGES`, where the network ends: its features are pooled, what lies behind it is not computed and has no parameters.
 
     Beside its result an application can give the features after every stage, as `after_<stage>` and `after_pool` of the collection
     `intermediates`, where that is mutable.
@@ -138,6 +139,7 @@ class I3D(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     folded: bool = False
+    last: str = "Mixed_5c"
 
     @nn.compact
     def __call__(self, clips: Array, *, train: bool, stage: str | None = None, frozen: str | None = None) -> Array:
@@ -149,7 +151,7 @@ class I3D(nn.Module):
           frozen: one of `STAGES`: up to it, nothing is trained: no gradient, running statistics; None trains all.
           stage: one of `STAGES` for the features after it, `LOGITS` for the classifier's, None for the pooled ones.
         Returns:
-          [B, 1024] float32, the mean over time and space; with a stage of `STAGES` [B, T', H', W', C] of `dtype`;
+          [B, 1024] float32 (as many as `last` has channels), the mean over time and space; with a stage of `STAGES` [B, T', H', W', C] of `dtype`;
           with `LOGITS` [B, num_classes] float32.
         Raises:
           ValueError: no such stage, or a clip too short or too small for the classifier.
@@ -164,6 +166,8 @@ class I3D(nn.Module):
             self.sow("intermediates", f"after_{name}", x)
             if stage == name:
                 return x
+            if self.last == name:
+                break
         pooled = x.astype(jnp.float32).mean((1, 2, 3))
         self.sow("intermediates", "after_pool", pooled)
         return self._classify(x) if stage == LOGITS else pooled

@@ -151,6 +151,7 @@ class ResNet3D(nn.Module):
       dtype: of the computation; parameters and statistics are float32.
       axis_name: mapped axis over which batch statistics are shared, or None.
       num_classes: classes of the stage `LOGITS`; None leaves the classifier out.
+      last: one of `STAGES`, where the network ends: its features are pooled, what lies behind it is not computed and has no parameters.
 
     Beside its result an application can give the features after every stage, as `after_<stage>` and `after_pool` of the collection
     `intermediates`, where that is mutable.
@@ -161,6 +162,7 @@ class ResNet3D(nn.Module):
     axis_name: str | None = None
     folded: bool = False
     num_classes: int | None = None
+    last: str = "layer4"
 
     @nn.compact
     def __call__(self, clips: Array, *, train: bool, stage: str | None = None, frozen: str | None = None) -> Array:
@@ -188,6 +190,8 @@ class ResNet3D(nn.Module):
             self.sow("intermediates", f"after_{name}", x)
             if stage == name:
                 return x
+            if self.last == name:
+                break
         x = x.astype(jnp.float32).mean((1, 2, 3))
         self.sow("intermediates", "after_pool", x)
         return nn.Dense(self.num_classes, name="fc")(x) if stage == LOGITS else x

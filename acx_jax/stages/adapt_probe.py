@@ -18,12 +18,12 @@ from acx_jax.data.window_feed import windows_feed
 from acx_jax.data.windows import spread, window_count
 from acx_jax.errors import UsageError
 from acx_jax.fewshot.neighbours import neighbour_scores
-from acx_jax.models.encoders import ENCODERS, folded, normalise
+from acx_jax.models.encoders import folded, normalise
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import load_variables, save_variables
 from acx_jax.stages import meta_parts
 from acx_jax.stages.adapt_record import PROBES, Record, lines
-from acx_jax.stages.encoder import compute_dtype
+from acx_jax.stages.encoder import compute_dtype, spec_of
 from acx_jax.stages.job import Job
 
 AUROC, BEST = "probe_auroc", "best"
@@ -111,7 +111,7 @@ def _check(job: Job, picked: list[StoredSegment], labels: np.ndarray) -> None:
 
 
 def _encoder(job: Job) -> Callable[[Any, np.ndarray], jax.Array]:
-    spec = ENCODERS[job.config.encoder.arch]
+    spec = spec_of(job.config)
     encoder = spec.build(compute_dtype(job.config), folded=True)
 
     def forward(variables: Any, clips: jax.Array) -> jax.Array:
@@ -125,7 +125,7 @@ def _vectors(job: Job, picked: list[StoredSegment], encode: Callable, variables:
     config, data = job.config, job.config.data
     feed = windows_feed(job.workdir / "prepare", picked, "evaluate", crop=config.encoder.crop, batch=devices.round_up(config.embed.batch),
                         length=data.clip_frames, stride=data.clip_stride, most=config.probe.windows)
-    variables = folded(ENCODERS[config.encoder.arch], variables)
+    variables = folded(spec_of(config), variables)
     vectors = np.concatenate([np.asarray(devices.join(encode(variables, devices.split(frames))))[:count] for frames, count in feed])
     counts = [len(spread(window_count(s.frames, length=data.clip_frames, stride=data.clip_stride), config.probe.windows)) for s in picked]
     return np.stack([part.mean(axis=0) for part in np.split(vectors, np.cumsum(counts)[:-1])])

@@ -8,19 +8,19 @@ import optax
 from ml_collections import ConfigDict
 
 from acx_jax import randomness
-from acx_jax.models.encoders import ENCODERS, trainable
+from acx_jax.models.encoders import trainable
 from acx_jax.models.operations import training_flops
 from acx_jax.runtime import devices
 from acx_jax.selfsup import projection, schemes, training
 from acx_jax.selfsup.memory import Queue, empty_queue, uniform_queue
 from acx_jax.selfsup.optimisers import learning_rate, make_optimiser, scaled_rate
 from acx_jax.selfsup.views import ViewOptions
-from acx_jax.stages.encoder import compute_dtype, pretrained_variables
+from acx_jax.stages.encoder import compute_dtype, pretrained_variables, spec_of
 
 
 def make_program(config: ConfigDict, *, batches_of_an_epoch: int) -> tuple[Any, training.AdaptState]:
     """The compiled step and the state it starts from."""
-    adapt, spec = config.adapt, ENCODERS[config.encoder.arch]
+    adapt, spec = config.adapt, spec_of(config)
     variables = pretrained_variables(config)
     head = projection.init_head(randomness.stream(config.seed, "projection"), inputs=spec.feature_dim, outputs=adapt.projection)
     frozen = adapt.freeze or None
@@ -50,7 +50,7 @@ def step_flops(config: ConfigDict) -> float:
     """Operations of a step in its convolutions and matrix products, over all devices."""
     adapt, crop = config.adapt, config.encoder.crop
     shape, scheme = (adapt.batch, config.data.clip_frames, crop, crop, 3), _scheme(adapt, 1)
-    return training_flops(ENCODERS[config.encoder.arch], shape, trained=len(scheme.trained), frozen=adapt.freeze or None,
+    return training_flops(spec_of(config), shape, trained=len(scheme.trained), frozen=adapt.freeze or None,
                           forward=int(schemes.POSITIVE not in scheme.trained))
 
 

@@ -19,12 +19,12 @@ from acx_jax.data import prepared
 from acx_jax.data.feature_store import FeatureWriter, is_finished, load_features
 from acx_jax.data.window_feed import WholeWindows, largest_frame, whole_windows_feed
 from acx_jax.data.windows import window_count
-from acx_jax.models.encoders import ENCODERS, folded, normalise
+from acx_jax.models.encoders import folded, normalise
 from acx_jax.runtime import devices
 from acx_jax.selfsup import copies
 from acx_jax.stages import augment_given
 from acx_jax.stages.embed import GIVEN, provenance_of, weights_of
-from acx_jax.stages.encoder import compute_dtype, settings as encoder_settings
+from acx_jax.stages.encoder import compute_dtype, settings as encoder_settings, spec_of
 from acx_jax.stages.job import STAMP, Job
 
 NAME = "augment"
@@ -65,7 +65,7 @@ def load_copies(workdir: Path, name: str) -> list[ContextFeatures]:
 
 def _embed_copies(job: Job, name: str, variables: Any, encode: Callable, feed: Callable[[int], Iterator[WholeWindows]], offsets: np.ndarray) -> None:
     writers = _writers(job, name, variables, offsets)
-    variables, key = folded(ENCODERS[job.config.encoder.arch], variables), randomness.stream(job.config.seed, "augmented copies")
+    variables, key = folded(spec_of(job.config), variables), randomness.stream(job.config.seed, "augmented copies")
     done, total = sum(writer.done for writer in writers), len(writers) * int(offsets[-1])
     with job.log.progress(f"augment {name}", total, unit="windows", start=done) as advance:
         for copy, writer in enumerate(writers):
@@ -97,13 +97,13 @@ def _writers(job: Job, name: str, variables: Any, offsets: np.ndarray) -> list[F
         provenance = plain | {"transform": plain["transform"] | {"crop": "augmented"}, "augmentation": _augmentation(config, copy)}
         folder = job.out / name / str(copy)
         _take_over(job.workdir / NAME / name / str(copy), folder, provenance)
-        found.append(FeatureWriter(folder, offsets=offsets, dimension=ENCODERS[config.encoder.arch].feature_dim, provenance=provenance))
+        found.append(FeatureWriter(folder, offsets=offsets, dimension=spec_of(config).feature_dim, provenance=provenance))
     return found
 
 
 def _encoder(config: ConfigDict) -> Callable[..., jax.Array]:
     """(variables, key of a copy, frames, size and segment of windows, as `WholeWindows` has them) -> vectors, over all devices."""
-    spec = ENCODERS[config.encoder.arch]
+    spec = spec_of(config)
     encoder, view = spec.build(compute_dtype(config), folded=True), partial(copies.augmented, side=config.encoder.crop)
 
     def forward(variables: Any, key: jax.Array, frames: jax.Array, size: jax.Array, segment: jax.Array) -> jax.Array:

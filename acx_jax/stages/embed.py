@@ -23,13 +23,13 @@ from acx_jax.data.feeds import Process
 from acx_jax.data.window_feed import windows_feed
 from acx_jax.data.windows import window_count
 from acx_jax.errors import WorkError
-from acx_jax.models.encoders import ENCODERS, folded, normalise
+from acx_jax.models.encoders import folded, normalise
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.stopping import deferred
 from acx_jax.stages import adapt
-from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
+from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings, spec_of
 from acx_jax.stages.job import Job
 
 GIVEN = "given"  # features that the user brought
@@ -117,7 +117,7 @@ def weights_of(job: Job) -> dict[str, Any]:
 
 
 def _encoder(config: ConfigDict) -> Callable[[Any, np.ndarray], jax.Array]:
-    spec = ENCODERS[config.encoder.arch]
+    spec = spec_of(config)
     encoder = spec.build(compute_dtype(config), folded=True)
 
     def forward(variables: Any, clips: jax.Array) -> jax.Array:
@@ -129,7 +129,7 @@ def _encoder(config: ConfigDict) -> Callable[[Any, np.ndarray], jax.Array]:
 def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list[StoredSegment], offsets: np.ndarray,
            stops: Iterator[KeyboardInterrupt | None]) -> None:
     total, batch = int(offsets[-1]), _batch(job.config)
-    writer = FeatureWriter(job.out / name, offsets=offsets, dimension=ENCODERS[job.config.encoder.arch].feature_dim,
+    writer = FeatureWriter(job.out / name, offsets=offsets, dimension=spec_of(job.config).feature_dim,
                            provenance=provenance_of(job.config, variables, batch))
     done = int(devices.from_first_process(np.int32(writer.done)))
     with job.log.progress(f"embed {name}", total, unit="windows", start=done) as advance:
@@ -147,7 +147,7 @@ def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list
 def _vectors(job: Job, segments: list[StoredSegment], variables: Any, encode: Callable, done: int) -> Iterator[np.ndarray]:
     """Batches of vectors, float32 [batch, P], of all windows behind the first `done`; each process encodes its part and has the whole."""
     config, batch = job.config, _batch(job.config)
-    variables = folded(ENCODERS[config.encoder.arch], devices.from_first_process(variables))
+    variables = folded(spec_of(config), devices.from_first_process(variables))
     for frames, _ in windows_feed(job.workdir / "prepare", segments, "evaluate", crop=config.encoder.crop, batch=batch,
                                   length=config.data.clip_frames, stride=config.data.clip_stride, start_batch=-(-done // batch),
                                   process=Process(*devices.process())):
@@ -163,7 +163,7 @@ def provenance_of(config: ConfigDict, variables: Any, batch: int) -> dict[str, A
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(variables):
         digest.update(np.asarray(leaf).tobytes())
-    return {"weights": digest.hexdigest(), "encoder": config.encoder.to_dict(), "batch": batch,
+    return {"weights": digest.hexdigest(), "encoder": encoder_settings(config), "batch": batch,
             "transform": {"short_side": config.data.short_side, "width": config.data.width, "resample": config.data.resample,
                           "crop": "centre"},
             "windows": {"length": config.data.clip_frames, "stride": config.data.clip_stride}}

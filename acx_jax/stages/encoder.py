@@ -11,12 +11,16 @@ from ml_collections import ConfigDict
 from acx_jax import randomness
 from acx_jax.errors import UsageError
 from acx_jax.models import pretrained
+from acx_jax.models.encoders import ENCODERS, EncoderSpec, cut
 from acx_jax.stages import weights
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config the encoder's vectors depend on."""
-    return config.encoder.to_dict()
+    own = config.encoder.to_dict()
+    if not own["stage"]:  # so that what was made before there was the setting is not redone
+        own.pop("stage")
+    return own
 
 
 def inputs(config: ConfigDict) -> dict[str, Any]:
@@ -29,6 +33,12 @@ def check_weights(config: ConfigDict) -> None:
     """Raises UsageError when the config names a path whose weights are not those of its encoder."""
     if config.encoder.weights not in pretrained.WEIGHTS:
         weights.check(Path(config.encoder.weights), config.encoder.arch)
+
+
+def spec_of(config: ConfigDict) -> EncoderSpec:
+    """The encoder, which ends where the config says."""
+    spec, stage = ENCODERS[config.encoder.arch], config.encoder.stage
+    return cut(spec, stage) if stage else spec
 
 
 def compute_dtype(config: ConfigDict) -> Any:

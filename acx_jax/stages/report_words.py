@@ -104,9 +104,9 @@ def _without_place(value: str) -> str:
 
 
 def encoder_name(config: ConfigDict) -> str:
-    """The encoder and where its weights are from, as in "R(2+1)D-18, random weights, never pretrained"."""
-    arch, weights = config.encoder.arch, config.encoder.weights
-    return f"{ENCODERS.get(arch, arch)}, {WEIGHTS.get(weights, f'weights from {PurePath(weights).name}')}"
+    """The encoder and where its weights are from, as in "R(2+1)D-18 up to layer2, random weights, never pretrained"."""
+    arch, weights, stage = config.encoder.arch, config.encoder.weights, config.encoder.stage
+    return f"{ENCODERS.get(arch, arch)}{f' up to {stage}' if stage else ''}, {WEIGHTS.get(weights, f'weights from {PurePath(weights).name}')}"
 
 
 def count(number: int, noun: str) -> str:

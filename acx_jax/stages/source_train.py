@@ -21,12 +21,12 @@ from acx_jax.data.class_feed import Videos, episodes_feed, source_classes, split
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.fewshot import baselines, closed_form, episodic
 from acx_jax.fewshot.learner import Learner
-from acx_jax.models.encoders import ENCODERS, normalise, trainable
+from acx_jax.models.encoders import normalise, trainable
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
 from acx_jax.runtime.files import write_json, write_text
 from acx_jax.runtime.stopping import deferred
-from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings
+from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings, spec_of
 from acx_jax.stages.job import Job
 
 LOG, SUMMARY, ENCODER = "log.jsonl", "summary.json", "encoder"
@@ -137,7 +137,7 @@ def _feed(job: Job, classes: list[Videos], stream: str, **batches: int) -> Itera
 
 def _program(config: ConfigDict) -> tuple[Program, episodic.EncoderState]:
     """The compiled step and measure, and the state training starts from."""
-    own, spec = config.source, ENCODERS[config.encoder.arch]
+    own, spec = config.source, spec_of(config)
     variables, frozen = pretrained_variables(config), own.freeze or None
     encoder = spec.build(compute_dtype(config), devices.AXIS)
 
@@ -160,7 +160,7 @@ def _program(config: ConfigDict) -> tuple[Program, episodic.EncoderState]:
 
 def _head(config: ConfigDict) -> Learner:
     """What is solved on the support's vectors."""
-    shape = {"features": ENCODERS[config.encoder.arch].feature_dim, "way": config.source.way, "pool": "mean"}
+    shape = {"features": spec_of(config).feature_dim, "way": config.source.way, "pool": "mean"}
     options = config.learners
     heads = {"proto": lambda: baselines.proto(**shape, **options.proto_temperature), "ridge": lambda: closed_form.ridge(**shape, **options.ridge),
              "r2d2": lambda: closed_form.ridge(**shape, **options.r2d2), "svm": lambda: closed_form.svm(**shape, **options.svm)}

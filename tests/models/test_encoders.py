@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from acx_jax.benchmark.suites.embed import varied
-from acx_jax.models.encoders import ENCODERS, check_clip_shape, folded, init_variables, normalise, trainable, variable_shapes
+from acx_jax.models.encoders import ENCODERS, check_clip_shape, cut, folded, init_variables, normalise, trainable, variable_shapes
 from acx_jax.models.i3d import LOGITS
 from acx_jax.models.resnet3d import FORMS, VARIANTS, ResNet3D, middle_planes
 
@@ -196,3 +196,25 @@ def test_any_size_and_length_that_the_strides_allow(shape) -> None:
                                   variable_shapes(spec, shape[:2] + size + (3,)), jnp.zeros(shape[:2] + size + (3,)))
         strides = 32 if spec.min_size == 32 else 16
         assert features.shape == (1, -(-shape[1] // spec.min_frames), *(-(-side // strides) for side in size), spec.feature_dim)
+
+
+@pytest.mark.parametrize(("name", "stage"), [("r2plus1d_tiny", "stem"), ("r2plus1d_tiny", "layer2"), ("r3d_18", "layer1"), ("i3d", "MaxPool3d_3a_3x3"), ("i3d", "Mixed_3c")])
+def test_a_cut_encoder_pools_its_last_stage_and_has_nothing_behind_it(name: str, stage: str) -> None:
+    spec, own = ENCODERS[name], cut(ENCODERS[name], stage)
+    x = np.random.default_rng(0).standard_normal((1, 8, 32, 32, 3)).astype(np.float32)
+    variables = varied(init_variables(spec, jax.random.key(0), x.shape))
+    expected = spec.build().apply(variables, x, train=False, stage=stage).mean((1, 2, 3))
+    for given, build in ((variables, own.build()), (folded(own, variables), own.build(folded=True))):
+        found = build.apply(given, x, train=False)
+        assert found.shape == (1, own.feature_dim) and found.dtype == jnp.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    parts = variable_shapes(own, x.shape)["params"]
+    assert own.stages == spec.stages[:spec.stages.index(stage) + 1] and all(part.startswith(own.stages) for part in parts)
+    assert set(parts) < set(variables["params"]) and jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, parts, {k: variables["params"][k] for k in parts}))
+
+
+@pytest.mark.parametrize(("frozen", "moving"), [(None, {"stem", "stem_norm", "layer1_block0"}), ("stem", {"layer1_block0"}), ("layer1", set())])
+def test_what_lies_behind_the_last_stage_is_not_trained(tiny: dict, frozen: str | None, moving: set[str]) -> None:
+    moves = trainable(cut(TINY, "layer1"), tiny["params"], frozen)
+    assert {name for name, part in moves.items() if all(jax.tree.leaves(part))} == moving
+    assert not any(any(jax.tree.leaves(part)) for name, part in moves.items() if name not in moving)
