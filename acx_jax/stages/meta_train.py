@@ -22,12 +22,13 @@ from acx_jax.fewshot.learner import Learner
 from acx_jax.fewshot.ragged import ragged
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, load_variables, save_variables
-from acx_jax.runtime.files import write_json, write_text
+from acx_jax.runtime.files import write_json
 from acx_jax.runtime.stopping import deferred
 from acx_jax.stages import meta_parts, meta_program
 from acx_jax.stages.embed import load_sets
 from acx_jax.stages.job import Job
 from acx_jax.stages.learners import check_dimension, make_learner, seen_by
+from acx_jax.stages.resuming import resumed
 
 LEARNT, RANDOM = "meta", "meta_random"  # the rows of the evaluation: from the learnt start, and from a random one as far
 SUMMARY, LOG = "summary.json", "log.jsonl"
@@ -91,8 +92,8 @@ def _learn(job: Job, name: str, features: ContextFeatures, segments: list[Segmen
     start = meta_program.first_start(config, learner)
     first = Run(meta.initial_state(start, meta_program.optimiser(config)), start, jnp.asarray(jnp.inf), jnp.zeros((), jnp.int32))
     with closing(Checkpoints(out / "checkpoints", every=1)) as checkpoints:
-        done = _run(job, name, _resumed(checkpoints, first, job, out), train, lambda at: validation(at, graphs, held), graphs, tasks,
-                    checkpoints)
+        at = resumed(checkpoints, first, lines=out / LOG, what=f"meta_train {name}", log=job.log)
+        done = _run(job, name, at, train, lambda at: validation(at, graphs, held), graphs, tasks, checkpoints)
     save_variables(out / "start", done.best._asdict())
     return {"steps": int(done.state.step), "validation_loss": round(float(done.best_loss), 6)}
 
@@ -149,18 +150,6 @@ def _log(job: Job, name: str, line: dict[str, float]) -> None:
 def _told(line: dict[str, float]) -> str:
     judged = f", validation {line['validation_loss']:.3f} (accuracy {line['validation_accuracy']:.3f})" if "validation_loss" in line else ""
     return f"loss {line['loss']:.3f}{judged}"
-
-
-def _resumed(checkpoints: Checkpoints, first: Run, job: Job, out: Path) -> Run:
-    """Where the newest checkpoint stands, or the beginning; the log is cut back to it."""
-    newest = checkpoints.restore_newest(first._asdict(), lambda line: job.log.info(f"meta_train: {line}"))
-    at = first if newest is None else Run(**newest)
-    lines = (out / LOG).read_text().splitlines() if (out / LOG).exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= int(at.state.step)]
-    write_text(out / LOG, "".join(line + "\n" for line in kept))
-    if newest is not None:
-        job.log.info(f"meta_train {out.name}: goes on from the checkpoint of step {int(at.state.step)}")
-    return at
 
 
 def _episodes(config: ConfigDict, segments: list[Segment], part: str, *, count: int) -> Episodes:

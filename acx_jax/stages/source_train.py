@@ -24,10 +24,11 @@ from acx_jax.fewshot.learner import Learner
 from acx_jax.models.encoders import normalise, trainable
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
-from acx_jax.runtime.files import write_json, write_text
+from acx_jax.runtime.files import write_json
 from acx_jax.runtime.stopping import deferred
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings, spec_of
 from acx_jax.stages.job import Job
+from acx_jax.stages.resuming import resumed
 
 LOG, SUMMARY, ENCODER = "log.jsonl", "summary.json", "encoder"
 
@@ -72,7 +73,8 @@ def run(job: Job) -> None:
     job.log.info(f"meta_train: the encoder, {config.source.steps} steps of {config.source.batch} episodes, {config.source.way}-way {config.source.shot}-shot "
                  f"{config.source.query}-query with {config.source.head}, on {len(train)} classes; {len(held)} others validate; the first step compiles")
     with closing(Checkpoints(job.out / "checkpoints", every=1)) as checkpoints:
-        done = _steps(job, _resumed(checkpoints, first, job), program, list(train.values()), list(held.values()), checkpoints)
+        at = resumed(checkpoints, first, lines=job.out / LOG, what="meta_train", log=job.log)
+        done = _steps(job, at, program, list(train.values()), list(held.values()), checkpoints)
     save_variables(job.out / ENCODER, done.best)
     write_json(job.out / SUMMARY, {"trained": "encoder", "steps": int(done.state.step), "validation_loss": round(float(done.best_loss), 6),
                                    "train_classes": list(train), "validation_classes": list(held)})
@@ -165,18 +167,6 @@ def _head(config: ConfigDict) -> Learner:
     heads = {"proto": lambda: baselines.proto(**shape, **options.proto_temperature), "ridge": lambda: closed_form.ridge(**shape, **options.ridge),
              "r2d2": lambda: closed_form.ridge(**shape, **options.r2d2), "svm": lambda: closed_form.svm(**shape, **options.svm)}
     return heads[config.source.head]()
-
-
-def _resumed(checkpoints: Checkpoints, first: Run, job: Job) -> Run:
-    """Where the newest checkpoint stands, or the beginning; the log is cut back to it."""
-    newest = checkpoints.restore_newest(first._asdict(), lambda line: job.log.info(f"meta_train: {line}"))
-    at = first if newest is None else Run(**newest)
-    lines = (job.out / LOG).read_text().splitlines() if (job.out / LOG).exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= int(at.state.step)]
-    write_text(job.out / LOG, "".join(line + "\n" for line in kept))
-    if newest is not None:
-        job.log.info(f"meta_train: goes on from the checkpoint of step {int(at.state.step)}")
-    return at
 
 
 def _log(job: Job, line: dict[str, Any]) -> None:
