@@ -32,6 +32,7 @@ from acx_jax.stages.scoring import Scorer
 EPISODES = "episodes.npz"
 NO_FEATURES = "none"  # of the length baseline, which looks at none
 Measured = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row, and its `class_metrics`
+COMPARED = ("accuracy", "balanced_accuracy", "auroc")  # between every two rows
 SPREAD = {"std": np.std, "min": np.min, "max": np.max}  # over episodes, as the published table has them
 
 
@@ -202,12 +203,12 @@ def _learner(job: Job, features_name: str, name: str, features: ContextFeatures,
 
 
 def _comparisons(rows: list[Measured]) -> list[dict[str, Any]]:
-    """Every two rows on the same episodes: the mean difference of their accuracy and AUROC, with a 95 % interval."""
+    """Every two rows on the same episodes: the mean difference of their measures of COMPARED, each with a 95 % interval."""
     named = [(f"{row['features']}-{row['learner']}", values) for row, values in rows]
     found = []
     for (one, a), (other, b) in combinations(named, 2):
         entry: dict[str, Any] = {"row": one, "other": other}
-        for metric in ("accuracy", "auroc"):
+        for metric in COMPARED:
             difference, half = paired_difference(a[metric], b[metric])
             entry |= {metric: round(difference, 6), f"{metric}_ci95": round(half, 6)}
         found.append(entry)

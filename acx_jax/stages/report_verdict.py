@@ -34,10 +34,15 @@ def against_best(findings: Findings) -> list[Row]:
     for pair in findings.comparisons:
         other = pair["other"] if pair["row"] == own else pair["row"]
         if own in (pair["row"], pair["other"]) and other in names:
-            sign = 1 if pair["row"] == own else -1
-            turned = {key: sign * pair[key] for key in ("accuracy", "auroc")} | {key: pair[key] for key in ("accuracy_ci95", "auroc_ci95")}
+            turned = _measured(pair, 1 if pair["row"] == own else -1)
             found.append(turned | {"name": row_name(names[other]), "apart": abs(turned["accuracy"]) > turned["accuracy_ci95"]})
     return found
+
+
+def _measured(pair: Row, sign: int) -> Row:
+    """The differences of a comparison times `sign`, and their intervals as they are. Comparisons of older runs lack some."""
+    there = [name for name in ("accuracy", "balanced_accuracy", "auroc") if name in pair]
+    return {name: sign * pair[name] for name in there} | {f"{name}_ci95": pair[f"{name}_ci95"] for name in there}
 
 
 def _of_best_models(rows: tuple[Row, ...]) -> str:

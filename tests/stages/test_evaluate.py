@@ -63,6 +63,10 @@ def test_queries_at_their_own_rate(tmp_path):
     assert row["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
     assert row["balanced_accuracy"] == pytest.approx((right[:, :3].mean() + right[:, 3].mean()) / 2, abs=1e-6)
     assert np.isfinite([value for value in row.values() if isinstance(value, float)]).all()
+    (pair,), length = json.loads((work / "evaluate" / "comparisons.json").read_text()), rows_of(work)[1]
+    for measure in ("accuracy", "balanced_accuracy", "auroc"):
+        assert pair[measure] == pytest.approx(row[measure] - length[measure], abs=2e-6) and pair[f"{measure}_ci95"] > 0
+    assert pair["accuracy"] != pair["balanced_accuracy"]
     run(root, work, "report", **asked | {"episodes.query_abnormal": 1})
     assert "3 other normal segments and 1 abnormal" in (work / "report" / "report.md").read_text()
     of = lambda **values: evaluate.settings(schema.from_flat({f"episodes.{key}": value for key, value in values.items()}))

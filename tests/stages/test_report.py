@@ -135,6 +135,21 @@ def test_unequal_classes_have_their_own_chance_and_a_balanced_accuracy(tmp_path)
     assert head.count("|") == line.count("|") == 11
 
 
+@pytest.mark.parametrize("older", [False, True])  # an older run compared no balanced accuracy
+def test_differences_show_the_balanced_accuracy_where_it_says_more(tmp_path, older):
+    pair = {"row": "pretrained-proto", "other": "none-length", "accuracy": 0.2, "accuracy_ci95": 0.1, "auroc": 0.3, "auroc_ci95": 0.1}
+    pair |= {} if older else {"balanced_accuracy": 0.125, "balanced_accuracy_ci95": 0.0625}
+    strengths, also = {"strengths": {("pretrained", "proto"): 1.5, ("none", "length"): 0.0}}, {"evaluate/comparisons.json": [pair]}
+    for equal in (True, False):
+        (workdir := tmp_path / str(equal)).mkdir()
+        html, text = make_report(make_case(query=9, query_abnormal=9 if equal else 3, **strengths), workdir, also)
+        balanced = [] if equal else ["–" if older else "0.125 ± 0.062"]
+        assert ["segment length alone", "0.200 ± 0.100", *balanced, "0.300 ± 0.100", "yes"] in Page(html).cells
+        head, line, row = text[text.index("| less |"):].splitlines()[:3]
+        assert head.count("|") == line.count("|") == row.count("|") == 5 + len(balanced)
+        assert ("| balanced accuracy | AUROC | clear |" in head) == (not equal) and row.split(" | ")[2:-2] == balanced
+
+
 def test_says_what_was_run_and_on_what(usual):
     for said in usual:
         assert "20 episodes, 2-way 2-shot" in said
