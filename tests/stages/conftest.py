@@ -1,4 +1,4 @@
-"""What tests of the adaptation, and of processes that work together, share."""
+"""What tests of the adaptation, of processes that work together, and of the report share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import together
 from ml_collections import ConfigDict
+from report_case import make_case
+from report_made import FEW, make_report
 
 from acx_jax.stages import adapt
 
@@ -42,3 +44,15 @@ def pairs(environment, tmp_path) -> Iterator:
     for one in started:
         one.kill()
         one.wait()
+
+
+@pytest.fixture(scope="session")
+def small_report(tmp_path_factory) -> tuple[str, str]:
+    """The page and the text of a run with one learner."""
+    return make_report(make_case(**FEW), tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def usual_report(tmp_path_factory) -> tuple[str, str]:
+    """The page and the text of a run with all learners."""
+    return make_report(make_case(), tmp_path_factory.mktemp("usual"))
