@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from acx_jax.errors import UsageError
-from acx_jax.settings import ENCODER_STAGES, LEARNERS, NAMED_WEIGHTS, SCHEMA
+from acx_jax.relations import relations
+from acx_jax.settings import LEARNERS, SCHEMA
 
 
 def default_config() -> ConfigDict:
@@ -63,90 +63,10 @@ def validate(config: ConfigDict) -> ConfigDict:
         if not setting.allows(value):
             hint = _nearest_learner(key, value)
             raise UsageError(f"config.{key} is {value!r}, expected {setting.range}{hint}  ({setting.doc})")
-    for holds, message in _relations(config):
+    for holds, message in relations(config):
         if not holds:
             raise UsageError(message)
     return config
-
-
-def _relations(config: ConfigDict) -> list[tuple[bool, str]]:
-    data, encoder, episodes, mcp = config.data, config.encoder, config.episodes, config.learners.mcp
-    return [
-        (data.builder == "synthetic" or data.root != "",
-         "config.data.root is empty: say where your videos are with --config.data.root=FOLDER"),
-        (data.min_frames >= data.clip_frames,
-         f"config.data.min_frames is {data.min_frames}, expected at least config.data.clip_frames = {data.clip_frames}"),
-        (encoder.crop <= data.short_side,
-         f"config.encoder.crop is {encoder.crop}, expected at most config.data.short_side = {data.short_side}"),
-        (data.width == 0 or data.width >= data.short_side,
-         f"config.data.width is {data.width}, expected 0 or at least config.data.short_side = {data.short_side}"),
-        ((encoder.weights == "i3d_kinetics400") <= (encoder.arch == "i3d"),
-         f"config.encoder.weights is 'i3d_kinetics400', which fits config.encoder.arch='i3d', not {encoder.arch!r}: "
-         "choose --config.encoder.weights=random, or the path of weights"),
-        (encoder.weights in NAMED_WEIGHTS or Path(encoder.weights).exists(),
-         f"config.encoder.weights is {encoder.weights!r}, expected {', '.join(NAMED_WEIGHTS)} or the path of a weight file or folder: "
-         "there is no such file"),
-        (encoder.stage in ("", *ENCODER_STAGES[encoder.arch]),
-         f"config.encoder.stage is {encoder.stage!r}, expected a stage of {encoder.arch}: {', '.join(ENCODER_STAGES[encoder.arch])}; "
-         "--config.encoder.stage= takes all"),
-        (config.adapt.steps == 0 or data.builder == "features" or not _ends_within(config, config.adapt.freeze),
-         f"config.encoder.stage is {encoder.stage!r}, and config.adapt.freeze keeps all up to {config.adapt.freeze!r}, so that adaptation trains "
-         "nothing of the encoder: name an earlier stage, or leave adaptation out with --config.adapt.steps=0"),
-        (config.source.steps == 0 or not _ends_within(config, config.source.freeze),
-         f"config.encoder.stage is {encoder.stage!r}, and config.source.freeze keeps all up to {config.source.freeze!r}, so that nothing is "
-         "trained: name an earlier stage"),
-        (config.adapt.freeze in ("", *ENCODER_STAGES[encoder.arch]),
-         f"config.adapt.freeze is {config.adapt.freeze!r}, expected a stage of {encoder.arch}: "
-         f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.adapt.freeze= trains all"),
-        (config.source.freeze in ("", *ENCODER_STAGES[encoder.arch]),
-         f"config.source.freeze is {config.source.freeze!r}, expected a stage of {encoder.arch}: "
-         f"{', '.join(ENCODER_STAGES[encoder.arch])}; --config.source.freeze= trains all"),
-        (config.source.steps == 0 or data.builder != "features",
-         "config.source.steps trains an encoder, and config.data.builder='features' has no videos: leave one of them out"),
-        (config.adapt.warp != "batch" or encoder.crop <= 256,
-         f"config.adapt.warp is 'batch', the published warp, which takes config.encoder.crop up to 256, not {encoder.crop}"),
-        (config.adapt.motion_broken == "none" or config.adapt.objective == "dsm",
-         f"config.adapt.motion_broken is {config.adapt.motion_broken!r}, which only config.adapt.objective='dsm' takes, not "
-         f"{config.adapt.objective!r}"),
-        (config.adapt.objective not in ("vicreg", "triplet") or config.adapt.batch >= 2,
-         f"config.adapt.batch is 1, and config.adapt.objective={config.adapt.objective!r} compares the clips of a batch: at least 2 are needed"),
-        (config.adapt.objective != "moco" or config.adapt.queue >= config.adapt.batch,
-         f"config.adapt.queue is {config.adapt.queue}, and config.adapt.objective='moco' has no other negatives: expected at least "
-         f"config.adapt.batch = {config.adapt.batch}"),
-        (config.adapt.result != "best" or config.probe.share > 0,
-         "config.adapt.result is 'best', which a probe tells: set --config.probe.share, such as 0.2"),
-        (config.probe.share + config.meta.share <= 0.9 or not config.meta.steps,
-         f"config.probe.share={config.probe.share} and config.meta.share={config.meta.share} leave too little to evaluate: expected 0.9 or less in all"),
-        (episodes.classes == "labels" or not config.meta.steps,
-         "config.meta.steps trains on normal and abnormal, which config.episodes.classes='categories' does not evaluate: leave one of them out"),
-        (episodes.classes == "labels" or not episodes.rows,
-         "config.episodes.rows are parts of two classes, normal and abnormal: leave them out with config.episodes.classes='categories'"),
-        (not (config.meta.learn_rates and config.meta.method == "reptile"),
-         "config.meta.learn_rates is True, which config.meta.method='reptile' cannot do: it does not look through the inner steps"),
-        (config.meta.method != "anil" or config.meta.learner in ("mcp", "two_layer"),
-         f"config.meta.method is 'anil', which config.meta.learner={config.meta.learner!r} does not take: it has one layer alone"),
-        (config.adapt.steps % config.adapt.accumulate == 0,
-         f"config.adapt.steps is {config.adapt.steps}, expected a multiple of config.adapt.accumulate = {config.adapt.accumulate}: the last "
-         "steps would change nothing"),
-        (config.episodes.augmented <= config.embed.augmented or data.builder == "features",
-         f"config.episodes.augmented is {config.episodes.augmented}, more than config.embed.augmented = {config.embed.augmented} holds for each segment: "
-         f"raise the latter, which keeps those that are there, or ask for at most {config.embed.augmented}"),
-        (config.embed.augmented == 0 or data.builder != "features",
-         f"config.embed.augmented is {config.embed.augmented}, which encodes videos, and config.data.builder='features' has none: leave it at 0; "
-         "augmented sequences that lie beside given features need config.episodes.augmented alone"),
-        (mcp.hidden % 4 == 0, f"config.learners.mcp.hidden is {mcp.hidden}, expected a multiple of 4"),
-        (not 0 < data.max_frames < data.min_frames,
-         f"config.data.max_frames is {data.max_frames}, expected 0 or at least config.data.min_frames = {data.min_frames}"),
-        (not 0 < data.max_adapt_frames < data.min_frames,
-         f"config.data.max_adapt_frames is {data.max_adapt_frames}, expected 0 or at least "
-         f"config.data.min_frames = {data.min_frames}"),
-    ]
-
-
-def _ends_within(config: ConfigDict, frozen: str) -> bool:
-    """Whether the encoder ends with or before a frozen stage; False where either is no stage, which is told elsewhere."""
-    stages, last = ENCODER_STAGES[config.encoder.arch], config.encoder.stage or ENCODER_STAGES[config.encoder.arch][-1]
-    return frozen in stages and last in stages and stages.index(last) <= stages.index(frozen)
 
 
 def _nearest_learner(key: str, value: Any) -> str:

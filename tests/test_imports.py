@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "acx_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
-LEAVES = {"__init__", "config", "contracts", "errors", "randomness", "settings"}
+LEAVES = {"__init__", "config", "contracts", "errors", "randomness", "relations", "settings"}
 BESIDE = {"data", "models", "selfsup", "runtime"}  # side by side, above the leaves
 RANK = {part: 0 for part in LEAVES} | {part: 1 for part in BESIDE} | {
     "fewshot": 2, "stages": 3, "command_line": 4, "main": 5,
@@ -58,7 +58,7 @@ def may_import(own: str, other: str) -> bool:
         return True
     if RANK[own] == 0:
         return RANK[other] == 0
-    if other in ("config", "settings"):
+    if other in ("config", "relations", "settings"):
         return own in ("stages", "command_line", "main") or (own, other) == ("benchmark", "settings")
     return RANK[other] < RANK[own] or (own, other) in NEEDED
 
