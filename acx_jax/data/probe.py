@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ LOOK_WIDTH = 320  # pixels of the frames looked at
 _PLACES = (0.125, 0.5, 0.875)  # of them, as shares of the video
 _CLOSER = tuple((i + 0.5) / 16 for i in range(16))  # of those of a closer look
 _RUN = 3  # frames at each place of a closer look: containers round times, so that the same place may be the next frame
+Beat = Callable[[], None]
 _SEEK = 10.0  # seconds from which on it takes less to jump than to decode what lies between
 
 
@@ -39,28 +41,35 @@ _NOTHING = np.zeros((0, 1, LOOK_WIDTH), np.uint8)
 _ERRORS = (av.FFmpegError, OSError, ValueError, Image.DecompressionBombError, SyntaxError)  # SyntaxError: Pillow's for broken PNG
 
 
-def probe(path: Path) -> Probe:
-    """Looks at a video file or a folder of images. Never raises for what is wrong with them: `problem` says it."""
+def probe(path: Path, beat: Beat = lambda: None) -> Probe:
+    """Looks at a video file or a folder of images. Never raises for what is wrong with them: `problem` says it. beat: called at every frame."""
     try:
-        return _folder(path) if path.is_dir() else _file(path)
+        return _folder(path, beat) if path.is_dir() else _file(path, beat)
     except _ERRORS as error:
-        return Probe(0, 0.0, 0, 0, 0, f"cannot be read: {getattr(error, 'strerror', None) or error}", _NOTHING)
+        return unread(f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def look_closer(path: Path) -> np.ndarray:
-    """uint8 [16, 3, h, LOOK_WIDTH]: grey frames from all over a video, at each place three that follow one another; none where it cannot be read."""
+def unread(problem: str, size: int = 0) -> Probe:
+    """What is told of a video of `size` bytes that cannot be read."""
+    return Probe(0, 0.0, 0, 0, size, problem, _NOTHING)
+
+
+def look_closer(path: Path, beat: Beat = lambda: None) -> np.ndarray:
+    """uint8 [16, 3, h, LOOK_WIDTH]: grey frames from all over a video, at each place three that follow one another; none where it cannot be read.
+    beat: called at every frame."""
     try:
-        return _closer_folder(path) if path.is_dir() else _closer_file(path)
+        return _closer_folder(path, beat) if path.is_dir() else _closer_file(path, beat)
     except _ERRORS:
         return _NOTHING[:, None]
 
 
-def _folder(path: Path) -> Probe:
+def _folder(path: Path, beat: Beat) -> Probe:
     files = image_files(path)
     if not files:
-        return Probe(0, 0.0, 0, 0, 0, "the folder holds no images", _NOTHING)
+        return unread("the folder holds no images")
     looks = []
     for index in sorted({int(place * len(files)) for place in _PLACES}):
+        beat()
         look, size = _image(files[index])
         looks.append(look)
     total = sum(file.stat().st_size for file in files)
@@ -76,22 +85,26 @@ def _image(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
         return _small(image.convert("L")), size
 
 
-def _closer_folder(path: Path) -> np.ndarray:
+def _closer_folder(path: Path, beat: Beat) -> np.ndarray:
     files = image_files(path)
     if not files:
         return _NOTHING[:, None]
     indices = [min(int(place * len(files)) + k, len(files) - 1) for place in _CLOSER for k in range(_RUN)]
-    looks = {index: _image(files[index])[0] for index in sorted(set(indices))}
+    looks = {}
+    for index in sorted(set(indices)):
+        beat()
+        looks[index] = _image(files[index])[0]
     return _in_runs([looks[index] for index in indices])
 
 
-def _closer_file(path: Path) -> np.ndarray:
+def _closer_file(path: Path, beat: Beat) -> np.ndarray:
     with open_video(path) as container:
-        looks = [_small(frame.to_image().convert("L")) for stream in _streams(container)[:1] for frame in _runs(container, stream, _seconds(container, stream))]
+        looks = [_small(frame.to_image().convert("L")) for stream in _streams(container)[:1]
+                 for frame in _runs(container, stream, _seconds(container, stream), beat)]
         return _in_runs(looks) if looks else _NOTHING[:, None]
 
 
-def _runs(container: av.container.InputContainer, stream: av.VideoStream, seconds: float) -> list[av.VideoFrame]:
+def _runs(container: av.container.InputContainer, stream: av.VideoStream, seconds: float, beat: Beat) -> list[av.VideoFrame]:
     """`_RUN` frames from each of `_CLOSER` on; the last ones again where there are no more."""
     start, decoded = float((stream.start_time or 0) * stream.time_base), container.decode(stream)
     found, held = [], []  # held: the last frames, with their times
@@ -100,6 +113,7 @@ def _runs(container: av.container.InputContainer, stream: av.VideoStream, second
             container.seek(int((start + wanted) / stream.time_base), stream=stream)
             decoded, held = container.decode(stream), []
         while (len(held) < _RUN or held[0][1] < wanted) and (frame := next(decoded, None)) is not None:
+            beat()
             held = [*held[1 - _RUN:], (frame, wanted if frame.time is None else frame.time - start)]
         found += [held[min(k, len(held) - 1)][0] for k in range(_RUN if held else 0)]
     return found
@@ -118,35 +132,36 @@ def _seconds(container: av.container.InputContainer, stream: av.VideoStream) -> 
     return float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / av.time_base
 
 
-def _file(path: Path) -> Probe:
+def _file(path: Path, beat: Beat) -> Probe:
     with open_video(path) as container:
         streams = _streams(container)
         if not streams:
-            return Probe(0, 0.0, 0, 0, path.stat().st_size, "no video stream in it", _NOTHING)
+            return unread("no video stream in it", path.stat().st_size)
         stream = streams[0]
         rate, seconds = float(stream.average_rate or 0), _seconds(container, stream)
-        looks = [_small(frame.to_image().convert("L")) for frame in _frames(container, stream, seconds)]
+        looks = [_small(frame.to_image().convert("L")) for frame in _frames(container, stream, seconds, beat)]
         problem = "" if looks else "no frame can be decoded"
         return Probe(stream.frames or round(seconds * rate), rate, stream.width, stream.height, path.stat().st_size, problem,
                      _stack(looks) if looks else _NOTHING)
 
 
-def _frames(container: av.container.InputContainer, stream: av.VideoStream, seconds: float) -> list[av.VideoFrame]:
+def _frames(container: av.container.InputContainer, stream: av.VideoStream, seconds: float, beat: Beat) -> list[av.VideoFrame]:
     """One frame near each of `_PLACES`, as near as the file lets one jump."""
     found = []
     for place in _PLACES:
         try:
             container.seek(int((stream.start_time or 0) + place * seconds / stream.time_base), stream=stream)
-            found.append(next(_after(container, stream, place * seconds)))
+            found.append(next(_after(container, stream, place * seconds, beat)))
         except (av.FFmpegError, StopIteration):
             continue
     return found
 
 
-def _after(container: av.container.InputContainer, stream: av.VideoStream, seconds: float):
+def _after(container: av.container.InputContainer, stream: av.VideoStream, seconds: float, beat: Beat) -> Iterator[av.VideoFrame]:
     """Decoded frames from `seconds` on; the last one where there is none."""
     frame, start = None, float((stream.start_time or 0) * stream.time_base)
     for frame in container.decode(stream):
+        beat()
         if frame.time is None or frame.time - start >= seconds:
             yield frame
     if frame is not None:

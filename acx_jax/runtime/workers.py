@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 BEAT = 1.0  # seconds between two signs of life, at least
+START = 60.0  # seconds that a process may take to start and to import what it works with, before patience counts
 Beat = Callable[[], None]
 
 
@@ -36,11 +37,11 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        self.index, self.last = -1, time.monotonic()
+        self.index, self.last, self.started = -1, time.monotonic(), False
 
     def give(self, index: int, item: Any) -> None:
         """Starts it on an item."""
-        self.index, self.last = index, time.monotonic()
+        self.index, self.last = index, time.monotonic() + (0 if self.started else START)
         self.pipe.send(item)
 
     def end(self) -> None:
@@ -93,7 +94,7 @@ def _heard(busy: list[_Worker], patience: float) -> list[tuple[_Worker, Any]]:
     for worker in busy:
         result = _message(worker)
         if result is not None:
-            worker.last = now
+            worker.last, worker.started = now, True
         if isinstance(result, _Failed):
             raise result.error
         if result is None and now - worker.last > patience:
@@ -126,6 +127,7 @@ def _serve(function: Callable[[Any, Beat], Any], pipe: Connection) -> None:
             pipe.send(())
 
     try:
+        pipe.send(())  # it has started
         while True:
             item = pipe.recv()
             try:

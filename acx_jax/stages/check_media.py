@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +13,9 @@ from acx_jax.contracts import Segment
 from acx_jax.data.builders import folder, size, sources
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.check import cameras, copies
-from acx_jax.data.probe import Probe, probe
+from acx_jax.data.probe import Probe
 from acx_jax.runtime.files import write_text
-from acx_jax.stages import check_words
+from acx_jax.stages import check_words, looks
 from acx_jax.stages.job import Job
 from acx_jax.stages.videos import reading, storage
 
@@ -42,27 +41,27 @@ class Found(NamedTuple):
 
 def media(job: Job, listed: Listing, split: tuple[Segment, ...], videos: Videos) -> Found:
     """What the videos themselves tell."""
-    same = _copies(videos, listed, split, reading(job.config).fps)
+    same = _copies(job, videos, listed, split)
     shared = _cameras(job, videos)
     disk, full = _disk(job, split, videos)
     return Found({"media": _spread(videos), "disk": disk} | same.report | shared.report, same.problems + full, same.warnings + shared.warnings)
 
 
 def look(job: Job, listed: Listing) -> Videos:
+    """A look at every video of a listing."""
     names = list(dict.fromkeys(s.video for s in listed.segments))
     sources = {s.video: s.source or s.video for s in listed.segments}
-    paths, probes = [listed.paths[name] for name in names], []
-    with job.log.progress("check: look at", len(names), unit="video") as advance, ThreadPoolExecutor(os.cpu_count()) as threads:
-        for found in threads.map(probe, paths):
-            probes.append(found)
-            advance(1)
+    paths = [listed.paths[name] for name in names]
+    with job.log.progress("check: look at", len(names), unit="video") as advance:
+        probes = looks.probe_all(paths, job.config, advance=advance)
     return Videos(names, paths, probes, [sources[name] for name in names])
 
 
-def _copies(videos: Videos, listed: Listing, split: tuple[Segment, ...], fps: float) -> Found:
+def _copies(job: Job, videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
     """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong; not so empty scenes of one camera."""
-    groups, problems, warnings, report = copies.find_copies(videos.paths, [p.bytes for p in videos.probes], [p.looks for p in videos.probes],
-                                                            [p.frames for p in videos.probes], [p.fps for p in videos.probes]), [], [], []
+    size, looked, frames, rates = ([getattr(p, field) for p in videos.probes] for field in ("bytes", "looks", "frames", "fps"))
+    groups = copies.find_copies(videos.paths, size, looked, frames, rates, closer=partial(looks.closer_looks, config=job.config))
+    fps, problems, warnings, report = reading(job.config).fps, [], [], []
     for group in groups:
         names = [videos.names[index] for index in group.videos]
         what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}{', in which nothing moves' * group.still}"

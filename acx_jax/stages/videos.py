@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from acx_jax.data.builders import clips, named, parts, records, size
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.parts import Part, Task
 from acx_jax.data.builders.reading import Reading
-from acx_jax.data.probe import probe
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime import workers
 from acx_jax.runtime.run_log import RunLog
+from acx_jax.stages import looks
 from acx_jax.stages.job import Job
 
 SAMPLED = 12  # videos looked at to judge the size of all
@@ -98,8 +97,7 @@ def _check_size(unread: Sequence[Task], job: Job, processes: int) -> None:
         job.log.info("  0 videos to read")
         return
     some = unread[::-(-len(unread) // SAMPLED)]
-    with ThreadPoolExecutor(processes) as threads:
-        probes = dict(zip((task.video.name for task in some), threads.map(probe, (task.video.path for task in some))))
+    probes = dict(zip((task.video.name for task in some), looks.probe_all([task.video.path for task in some], job.config)))
     of_some = size.bytes_of([s for task in some for s in task.video.segments], probes, some[0].reading, some[0].storage)
     needed, free = of_some * len(unread) // len(some), shutil.disk_usage(job.out).free
     job.log.info(f"  {len(unread)} videos to read in {processes} processes; records take about {size.words(needed)} as {some[0].storage.kind}, "

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from PIL import Image
 
 from acx_jax.contracts import TO_THE_END, Segment
 from acx_jax.data.media_files import check_plain, image_files
-from acx_jax.data.probe import look_closer
 
 _BLOCKS = (40, 30)  # that frames are compared in: 8 x 8 pixels of a look
 _MEAN = 2.0  # grey levels that a copy differs by, at most, in the mean
@@ -36,19 +34,18 @@ class Copies(NamedTuple):
 
 
 def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.ndarray], frames: Sequence[int], rates: Sequence[float], *,
-                closer: Callable[[Path], np.ndarray] = look_closer) -> list[Copies]:
+                closer: Callable[[Sequence[Path]], Iterable[tuple[int, np.ndarray]]]) -> list[Copies]:
     """Groups of videos that are the same. sizes: bytes of each. looks: uint8 [n, H, W] of each. frames: of each. rates: frames a second of each,
-    0 where that is not known.
+    0 where that is not known. closer: gives (index, `probe.look_closer`) of each of some videos, in any order.
 
-    Videos of one still camera have nearly the same looks: those are looked at closer (`probe.look_closer`), and are copies where nothing
-    as small as a block tells them apart.
+    Videos of one still camera have nearly the same looks: those are looked at closer, and are copies where nothing as small as a block
+    tells them apart.
     """
     same = _same_bytes(paths, sizes)
     again = {index for group in same for index in group[1:]}
     pairs = [pair for pair in _candidates(looks, frames, rates) if not again & {*pair}]
     wanted = sorted({index for pair in pairs for index in pair})
-    with ThreadPoolExecutor() as threads:
-        seen = dict(zip(wanted, threads.map(lambda index: _in_blocks(closer(paths[index])), wanted)))
+    seen = {wanted[place]: _in_blocks(look) for place, look in closer([paths[index] for index in wanted])}
     alike = [pair for pair in pairs if _same(seen[pair[0]], seen[pair[1]])]
     return [Copies(group, True) for group in same] + [Copies(group, False, _is_still(seen[group[0]])) for group in _joined(alike)]
 

@@ -42,7 +42,7 @@ def test_same_bytes_and_same_pictures(tmp_path):
         paths.append(tmp_path / name)
         paths[-1].write_text(text)
     videos = [looks(0), looks(1), looks(0), encoded_anew(looks(1))]
-    closer = lambda path: videos[paths.index(path)][:, None].repeat(3, axis=1)
+    closer = lambda asked: ((place, videos[paths.index(path)][:, None].repeat(3, axis=1)) for place, path in reversed(list(enumerate(asked))))
     found = find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 101], [25] * 4, closer=closer)
     assert found == [((0, 2), True, False), ((1, 3), False, False)]
     assert find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 150], [25] * 4, closer=closer) == [((0, 2), True, False)]
@@ -68,7 +68,8 @@ def test_videos_of_one_still_camera_are_not_copies_and_one_encoded_anew_is(tmp_p
 
 
 def copies_of(paths: list[Path], probes: list) -> list:
-    return find_copies(paths, [p.bytes for p in probes], [p.looks for p in probes], [p.frames for p in probes], [p.fps for p in probes])
+    return find_copies(paths, [p.bytes for p in probes], [p.looks for p in probes], [p.frames for p in probes], [p.fps for p in probes],
+                       closer=lambda asked: enumerate(map(look_closer, asked)))
 
 
 def relit(frames: list[np.ndarray], gain: float, offset: float) -> list[np.ndarray]:
@@ -90,14 +91,14 @@ def test_copies_in_another_light_rate_and_size_are_found_and_other_walkers_in_an
 def test_empty_pictures_of_other_brightness_are_no_copies(tmp_path):
     levels = [np.full((3, 240, 320), level, np.uint8) for level in (50, 90)]
     paths = [tmp_path / "a", tmp_path / "b"]
-    assert find_copies(paths, [1, 2], levels, [9, 9], [25, 25], closer=lambda path: levels[paths.index(path)][:, None].repeat(3, axis=1)) == []
+    assert find_copies(paths, [1, 2], levels, [9, 9], [25, 25], closer=lambda asked: enumerate(levels[paths.index(path)][:, None].repeat(3, axis=1) for path in asked)) == []
 
 
 def test_three_of_the_same_bytes_are_one_group(tmp_path):
     paths = [tmp_path / name for name in "abc"]
     for path in paths:
         path.write_text("one")
-    assert find_copies(paths, [3] * 3, [looks(0)] * 3, [9] * 3, [0] * 3) == [((0, 1, 2), True, False)]
+    assert find_copies(paths, [3] * 3, [looks(0)] * 3, [9] * 3, [0] * 3, closer=enumerate) == [((0, 1, 2), True, False)]
 
 
 def test_a_closer_look_goes_over_the_whole_video(tmp_path):
@@ -119,13 +120,13 @@ def test_a_passer_by_makes_another_video(tmp_path):
     (tmp_path / "a").write_text("x")
     walked = looks(0)
     walked[:, 100:180, 40:70] = 255 - walked[:, 100:180, 40:70]
-    assert find_copies([tmp_path / "a"] * 2, [1, 2], [looks(0), walked], [9, 9], [0, 0]) == []
+    assert find_copies([tmp_path / "a"] * 2, [1, 2], [looks(0), walked], [9, 9], [0, 0], closer=enumerate) == []
 
 
 def test_nothing_to_compare(tmp_path):
     nothing = np.zeros((0, 1, 320), np.uint8)
-    assert find_copies([tmp_path / "absent"] * 2, [0, 0], [nothing] * 2, [0, 0], [0, 0]) == []
-    assert find_copies([], [], [], [], []) == []
+    assert find_copies([tmp_path / "absent"] * 2, [0, 0], [nothing] * 2, [0, 0], [0, 0], closer=enumerate) == []
+    assert find_copies([], [], [], [], [], closer=enumerate) == []
 
 
 @pytest.mark.parametrize("other, against", [(Segment("b", 20, 40, 1), 1), (Segment("b", 31, 40, 1), 0), (Segment("b", 0, -1, 1), 1),

@@ -1,0 +1,38 @@
+"""Looks at the user's videos in processes of their own: a file on which the decoder hangs or crashes costs its look, not the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from acx_jax.data.builders import parts
+from acx_jax.data.probe import Probe, look_closer, probe, unread
+from acx_jax.runtime import workers
+from acx_jax.runtime.workers import Beat, Died
+
+Look = Callable[[Path, Beat], Probe]
+
+
+def probe_all(paths: Sequence[Path], config: ConfigDict, *, advance: Callable[[int], None] = lambda count: None, look: Look = probe) -> list[Probe]:
+    """What a look at each video tells, in order; where its process died, or gave no sign of life for config.data.patience seconds, a problem that
+    says so. advance(1) is called behind each."""
+    found: list[Probe | None] = [None] * len(paths)
+    for index, result in _each(look, paths, config):
+        found[index] = unread(f"cannot be read: {result.reason}") if isinstance(result, Died) else result
+        advance(1)
+    return found
+
+
+def closer_looks(paths: Sequence[Path], config: ConfigDict) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, `probe.look_closer`) of each video, as they are done; none of a video whose process died."""
+    for index, result in _each(look_closer, paths, config):
+        yield index, unread("").looks[:, None] if isinstance(result, Died) else result
+
+
+def _each(look: Callable, paths: Sequence[Path], config: ConfigDict) -> Iterator[tuple[int, object]]:
+    run = partial(workers.work, workers=config.data.workers or workers.cores(), patience=config.data.patience)
+    return run(look, paths, preload=[parts.__name__])  # the process that all others come from starts once, also for those that read whole videos
