@@ -1,29 +1,21 @@
-"""The flags of acx_jax.main, and the config that a workdir remembers."""
+"""The flags of acx_jax.main, and what they ask for."""
 
 from __future__ import annotations
 
 import errno
-import importlib.machinery
-import importlib.util
-import json
 import os
 import re
-import traceback
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from absl import flags
-from ml_collections import ConfigDict
 
-from acx_jax import config as schema
 from acx_jax.contracts import Together
 from acx_jax.errors import UsageError
-from acx_jax.runtime.files import write_json
-from acx_jax.settings import NAMED_WEIGHTS, SCHEMA
+from acx_jax.settings import SCHEMA
 
 STAGE_NAMES = ("all", "check", "prepare", "adapt", "embed", "augment", "meta_train", "evaluate", "report")
 JOINED_STAGES = ("adapt", "embed")  # that several processes do together
-MEMORY = "config.json"
 
 
 class Shard(NamedTuple):
@@ -60,10 +52,10 @@ def parse(arguments: list[str]) -> Request | None:
         return None
     if extra:
         raise UsageError(f"unexpected argument {extra[0]!r}: every setting is given as --name=value; see --help")
-    config_file = _path(values.config) if values.config else None
+    config_file = path_of(values.config) if values.config else None
     if config_file is None and not values.workdir:
         raise UsageError("say what to run: --config=configs/demo.py, or --workdir=FOLDER of an earlier run; see --help")
-    workdir = _path(values.workdir) if values.workdir else Path("runs") / config_file.stem
+    workdir = path_of(values.workdir) if values.workdir else Path("runs") / config_file.stem
     return Request(config_file, overrides, workdir, values.stage, _shard(values.shard, values.stage), _together(values.join, values.stage))
 
 
@@ -95,7 +87,8 @@ def joins(arguments: list[str]) -> bool:
     return any(argument.lstrip("-").startswith("join") for argument in arguments)
 
 
-def _path(text: str) -> Path:
+def path_of(text: str) -> Path:
+    """The path that is meant by a text."""
     return Path(os.path.expanduser(text))  # shells leave the ~ of --name=~/folder as it is
 
 
@@ -145,100 +138,6 @@ def make_workdir(workdir: Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UsageError(f"--workdir={workdir} is a file, or lies below one: name a folder") from None
-
-
-def wanted_config(request: Request) -> ConfigDict:
-    """The validated config that this run asks for.
-
-    With --config its file is read anew and the overrides of earlier runs still hold; without, the remembered values
-    hold. Overrides of this run come on top. Raises UsageError if the workdir was made with a config of another name.
-    """
-    return _resolve(request)[0]
-
-
-def remember(request: Request) -> ConfigDict:
-    """`wanted_config`, which the workdir remembers from now on."""
-    config, memory = _resolve(request)
-    write_json(request.workdir / MEMORY, memory)
-    return config
-
-
-def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:
-    """The config of this run and what the workdir is to remember of it."""
-    memory = _read_memory(request.workdir / MEMORY)
-    if request.config_file is None:
-        if memory is None:
-            raise UsageError(f"{request.workdir} remembers no config yet: name one with --config=FILE")
-        config, name = schema.from_flat(memory["values"]), memory["config"]
-    else:
-        config = load_config_file(request.config_file)
-        name = config.name
-        _check_same_config(request, memory, name)
-    overrides = {**(memory["overrides"] if memory else {}), **request.overrides}
-    if overrides.get("data.root"):
-        overrides["data.root"] = _absolute(overrides["data.root"])
-    config = schema.with_overrides(config, overrides)
-    config.data.root = _absolute(config.data.root) if config.data.root else ""
-    if config.encoder.weights not in NAMED_WEIGHTS:
-        config.encoder.weights = _absolute(config.encoder.weights)
-        overrides |= {"encoder.weights": config.encoder.weights} if "encoder.weights" in overrides else {}
-    schema.validate(config)
-    return config, {"config": name, "overrides": overrides, "values": schema.flatten(config)}
-
-
-def _absolute(root: str) -> str:
-    return str(_path(root).absolute())  # remembered runs are started from other folders
-
-
-def _check_same_config(request: Request, memory: dict[str, Any] | None, name: str) -> None:
-    if memory is not None and memory["config"] != name:
-        raise UsageError(
-            f"{request.workdir} holds a run of the config {memory['config']!r}, and --config={request.config_file} is "
-            f"{name!r}: choose another --workdir, or leave --config out to go on with {memory['config']!r}"
-        )
-
-
-def _read_memory(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        memory = json.loads(path.read_text(encoding="utf-8"))
-        schema.with_overrides(schema.from_flat(memory["values"]), memory["overrides"])
-        return {key: memory[key] for key in ("config", "overrides", "values")}
-    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
-        reason = f" ({error})" if isinstance(error, UsageError) else ""
-        raise UsageError(f"{path} is damaged{reason}: delete it and name the config with --config=FILE") from None
-
-
-def load_config_file(path: Path) -> ConfigDict:
-    """Runs the Python file `path` and returns what its get_config() gives, named after the file if it has no name."""
-    if not path.is_file():
-        near = ", ".join(sorted(str(other) for other in path.parent.glob("*.py"))) or "no .py file"
-        raise UsageError(f"--config={path} is no file; {path.parent} has {near}")
-    loader = importlib.machinery.SourceFileLoader(f"config_{path.stem}", str(path))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-    try:
-        loader.exec_module(module)
-        config = module.get_config()
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"--config={path} cannot be used: {_what_is_wrong(error, path)}") from error
-    return _named(config, path)
-
-
-def _what_is_wrong(error: BaseException, path: Path) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    where = f"line {lines[-1]}: " if lines else ""
-    said = re.sub(r"""Other fields present.*}"|\\+n|['"]+$""", " ", str(error), flags=re.DOTALL)  # ml_collections lists the whole group
-    return f"{where}{type(error).__name__}: {' '.join(said.split())[:300]}"
-
-
-def _named(config: Any, path: Path) -> ConfigDict:
-    if not isinstance(config, ConfigDict):
-        raise UsageError(f"--config={path}: get_config() gave {type(config).__name__}, expected acx_jax.config.default_config() changed")
-    schema.flatten(config)
-    if not config.name:
-        config.name = path.stem
-    return config
 
 
 def explain(error: OSError) -> str:

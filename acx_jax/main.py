@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from acx_jax import command_line
+from acx_jax import command_line, remembered
 from acx_jax.command_line import Request
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.files import only_one
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> None:
     request = command_line.parse(arguments)
     if request is None:  # help was asked for and given
         return
-    command_line.wanted_config(request)  # what is wrong is said before anything is written
+    remembered.wanted_config(request)  # what is wrong is said before anything is written
     command_line.make_workdir(request.workdir)
     if request.shard:
         with _alone(request):
@@ -39,7 +39,7 @@ def run_stages(request: Request) -> None:
     """Brings the asked stage and all that it needs up to date; of processes that work together, all but the first only help it."""
     from acx_jax.stages import pipeline, start  # loads jax: only once the flags are right
 
-    config = command_line.wanted_config(request)
+    config = remembered.wanted_config(request)
     process = start.set_up(config, request.together)
     pipeline.refuse(request.stage, config)
     if process:
@@ -48,7 +48,7 @@ def run_stages(request: Request) -> None:
         pipeline.take_part(request.stage, config=config, workdir=request.workdir, log=log)
         return
     with _alone(request):
-        command_line.remember(request)  # what was refused is not
+        remembered.remember(request)  # what was refused is not
         log = RunLog(request.workdir / "log.txt")
         start.announce(config, request.workdir, log)
         pipeline.bring_up_to_date(request.stage, config=config, workdir=request.workdir, log=log)
@@ -56,7 +56,7 @@ def run_stages(request: Request) -> None:
 
 def run_shard(request: Request) -> None:
     """Reads one shard of the videos, unless all of them are put together already; the workdir remembers nothing of it."""
-    config = command_line.wanted_config(request)
+    config = remembered.wanted_config(request)
     log = RunLog(request.workdir / f"log.shard-{request.shard.index}-of-{request.shard.count}.txt")
     if (request.workdir / "prepare").exists():
         from acx_jax.stages import pipeline  # loads jax, which reading does without

@@ -10,11 +10,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEAVES = {"__init__", "config", "contracts", "errors", "randomness", "relations", "settings"}
 BESIDE = {"data", "models", "selfsup", "runtime"}  # side by side, above the leaves
 RANK = {part: 0 for part in LEAVES} | {part: 1 for part in BESIDE} | {
-    "fewshot": 2, "stages": 3, "command_line": 4, "main": 5,
+    "fewshot": 2, "stages": 3, "command_line": 3, "config_file": 3, "remembered": 4, "main": 5,
     "published": 3, "parity": 5,
     "benchmark": 5,
     "pretrained": 5,
 }
+COMMAND = ("command_line", "config_file", "remembered", "main")
 NEEDED = {("data", "runtime"), ("selfsup", "models")}  # of those side by side, who may import whom
 
 
@@ -59,7 +60,7 @@ def may_import(own: str, other: str) -> bool:
     if RANK[own] == 0:
         return RANK[other] == 0
     if other in ("config", "relations", "settings"):
-        return own in ("stages", "command_line", "main") or (own, other) == ("benchmark", "settings")
+        return own in ("stages", *COMMAND) or (own, other) == ("benchmark", "settings")
     return RANK[other] < RANK[own] or (own, other) in NEEDED
 
 
@@ -87,7 +88,7 @@ def test_the_rule_itself(own, other, allowed):
 
 def test_only_the_stages_and_the_command_line_import_config():
     importers = {part_of(path) for path in FILES if "config" in parts_imported(path)}
-    assert importers <= {"stages", "command_line", "main"} and importers
+    assert importers <= {"stages", *COMMAND} and importers
 
 
 def names_pmap(path: Path) -> bool:
@@ -113,7 +114,7 @@ def test_data_imports_no_jax(path):
     assert of_runtime <= {"files"}  # the one file of runtime that needs no jax
 
 
-@pytest.mark.parametrize("name", ["randomness.py", "contracts.py", "errors.py", "runtime/files.py", "command_line.py", "main.py"])
+@pytest.mark.parametrize("name", ["randomness.py", "contracts.py", "errors.py", "runtime/files.py", "command_line.py", "config_file.py", "remembered.py", "main.py"])
 def test_what_must_load_fast_imports_no_jax_at_the_top(name):
     top = [node for node in ast.parse((PACKAGE / name).read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
     packages = {found.split(".")[0] for node in top for found in imported(node)}

@@ -16,10 +16,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from acx_jax import pretrained
-from acx_jax.command_line import parse, wanted_config
+from acx_jax.command_line import parse
 from acx_jax.config import default_config
 from acx_jax.errors import UsageError
 from acx_jax.models.weight_names import to_torch, wanted
+from acx_jax.remembered import wanted_config
 from acx_jax.runtime.checkpoints import save_variables
 from acx_jax.stages import adapt, embed, encoder, weights
 

@@ -15,7 +15,7 @@ import pytest
 from together import ROOT, free_port, until, with_devices
 
 from acx_jax import config as schema
-from acx_jax.command_line import load_config_file
+from acx_jax import config_file
 from acx_jax.models import pretrained
 from acx_jax.runtime.checkpoints import save_variables
 from acx_jax.runtime.run_log import RunLog
@@ -31,7 +31,7 @@ def alone(environment, tmp_path_factory) -> Path:
     """The workdir of one process with two devices; its adapted encoder is another random one, for adapting takes long to compile."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
     workdir.mkdir()
-    config = schema.validate(schema.with_overrides(load_config_file(ROOT / "configs" / "tiny.py"), SETTINGS))
+    config = schema.validate(schema.with_overrides(config_file.load(ROOT / "configs" / "tiny.py"), SETTINGS))
     pipeline.bring_up_to_date("adapt", config=config, workdir=workdir, log=RunLog(terminal=io.StringIO()))
     save_variables(workdir / "adapt" / "encoder", pretrained.load("random", "r2plus1d_tiny", jax.random.key(1), (1, 8, 32, 32, 3)))
     (workdir / "adapt" / "summary.json").write_text('{"adapted": true}')

@@ -1,0 +1,81 @@
+"""The config that a workdir remembers, and the one that a run with it asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from acx_jax import config as schema
+from acx_jax import config_file
+from acx_jax.command_line import Request, path_of
+from acx_jax.errors import UsageError
+from acx_jax.runtime.files import write_json
+from acx_jax.settings import NAMED_WEIGHTS
+
+MEMORY = "config.json"
+
+
+def wanted_config(request: Request) -> ConfigDict:
+    """The validated config that this run asks for.
+
+    With --config its file is read anew and the overrides of earlier runs still hold; without, the remembered values
+    hold. Overrides of this run come on top. Raises UsageError if the workdir was made with a config of another name.
+    """
+    return _resolve(request)[0]
+
+
+def remember(request: Request) -> ConfigDict:
+    """`wanted_config`, which the workdir remembers from now on."""
+    config, memory = _resolve(request)
+    write_json(request.workdir / MEMORY, memory)
+    return config
+
+
+def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:
+    """The config of this run and what the workdir is to remember of it."""
+    memory = _read_memory(request.workdir / MEMORY)
+    if request.config_file is None:
+        if memory is None:
+            raise UsageError(f"{request.workdir} remembers no config yet: name one with --config=FILE")
+        config, name = schema.from_flat(memory["values"]), memory["config"]
+    else:
+        config = config_file.load(request.config_file)
+        name = config.name
+        _check_same_config(request, memory, name)
+    overrides = {**(memory["overrides"] if memory else {}), **request.overrides}
+    if overrides.get("data.root"):
+        overrides["data.root"] = _absolute(overrides["data.root"])
+    config = schema.with_overrides(config, overrides)
+    config.data.root = _absolute(config.data.root) if config.data.root else ""
+    if config.encoder.weights not in NAMED_WEIGHTS:
+        config.encoder.weights = _absolute(config.encoder.weights)
+        overrides |= {"encoder.weights": config.encoder.weights} if "encoder.weights" in overrides else {}
+    schema.validate(config)
+    return config, {"config": name, "overrides": overrides, "values": schema.flatten(config)}
+
+
+def _absolute(root: str) -> str:
+    return str(path_of(root).absolute())  # remembered runs are started from other folders
+
+
+def _check_same_config(request: Request, memory: dict[str, Any] | None, name: str) -> None:
+    if memory is not None and memory["config"] != name:
+        raise UsageError(
+            f"{request.workdir} holds a run of the config {memory['config']!r}, and --config={request.config_file} is "
+            f"{name!r}: choose another --workdir, or leave --config out to go on with {memory['config']!r}"
+        )
+
+
+def _read_memory(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        memory = json.loads(path.read_text(encoding="utf-8"))
+        schema.with_overrides(schema.from_flat(memory["values"]), memory["overrides"])
+        return {key: memory[key] for key in ("config", "overrides", "values")}
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        reason = f" ({error})" if isinstance(error, UsageError) else ""
+        raise UsageError(f"{path} is damaged{reason}: delete it and name the config with --config=FILE") from None
