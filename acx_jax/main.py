@@ -47,8 +47,7 @@ def run_stages(request: Request) -> None:
         start.announce(config, request.workdir, log)
         pipeline.take_part(request.stage, config=config, workdir=request.workdir, log=log)
         return
-    with _alone(request):
-        remembered.remember(request)  # what was refused is not
+    with _alone(request), remembered.remembering(request):
         log = RunLog(request.workdir / "log.txt")
         start.announce(config, request.workdir, log)
         pipeline.bring_up_to_date(request.stage, config=config, workdir=request.workdir, log=log)

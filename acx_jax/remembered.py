@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,28 @@ MEMORY = "config.json"
 def wanted_config(request: Request) -> ConfigDict:
     """The validated config that this run asks for.
 
-    With --config its file is read anew and the overrides of earlier runs still hold; without, the remembered values
-    hold. Overrides of this run come on top. Raises UsageError if the workdir was made with a config of another name.
+    With --config its file is read anew and the overrides of earlier runs still hold, but for those of a first run that was refused; without,
+    the remembered values hold. Overrides of this run come on top. Raises UsageError if the workdir was made with a config of another name.
     """
     return _resolve(request)[0]
 
 
-def remember(request: Request) -> ConfigDict:
-    """`wanted_config`, which the workdir remembers from now on."""
+@contextlib.contextmanager
+def remembering(request: Request) -> Iterator[ConfigDict]:
+    """Gives `wanted_config`, which the workdir remembers from now on, unless the run inside refuses it: by UsageError.
+
+    Then the workdir remembers what it did before. Where that is nothing, as of a first run, it keeps what was refused and says so: that holds for
+    runs that only change it, and no longer for one that names its --config anew.
+    """
+    before = _read_memory(request.workdir / MEMORY)
     config, memory = _resolve(request)
     write_json(request.workdir / MEMORY, memory)
-    return config
+    try:
+        yield config
+    except UsageError:
+        accepted = before is not None and not before["refused"]
+        write_json(request.workdir / MEMORY, before if accepted else memory | {"refused": True})
+        raise
 
 
 def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:
@@ -45,7 +58,8 @@ def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:
         config = config_file.load(request.config_file)
         name = config.name
         _check_same_config(request, memory, name)
-    overrides = {**(memory["overrides"] if memory else {}), **request.overrides}
+    held = memory["overrides"] if memory and not (memory["refused"] and request.config_file) else {}
+    overrides = {**held, **request.overrides}
     if overrides.get("data.root"):
         overrides["data.root"] = _absolute(overrides["data.root"])
     config = schema.with_overrides(config, overrides)
@@ -54,7 +68,7 @@ def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:
         config.encoder.weights = _absolute(config.encoder.weights)
         overrides |= {"encoder.weights": config.encoder.weights} if "encoder.weights" in overrides else {}
     schema.validate(config)
-    return config, {"config": name, "overrides": overrides, "values": schema.flatten(config)}
+    return config, {"config": name, "overrides": overrides, "values": schema.flatten(config), "refused": False}
 
 
 def _absolute(root: str) -> str:
@@ -75,7 +89,7 @@ def _read_memory(path: Path) -> dict[str, Any] | None:
     try:
         memory = json.loads(path.read_text(encoding="utf-8"))
         schema.with_overrides(schema.from_flat(memory["values"]), memory["overrides"])
-        return {key: memory[key] for key in ("config", "overrides", "values")}
+        return {key: memory[key] for key in ("config", "overrides", "values")} | {"refused": bool(memory.get("refused"))}
     except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         reason = f" ({error})" if isinstance(error, UsageError) else ""
         raise UsageError(f"{path} is damaged{reason}: delete it and name the config with --config=FILE") from None

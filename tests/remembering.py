@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from acx_jax.command_line import Request, make_workdir
-from acx_jax.remembered import remember, wanted_config
+from acx_jax.errors import UsageError
+from acx_jax.remembered import remembering, wanted_config
 
 CONFIG = """
 from acx_jax.config import default_config
@@ -20,9 +21,12 @@ def write_config(path: Path, line: str = "pass") -> Path:
     return path
 
 
-def start(workdir: Path, config_file: Path | None = None, **overrides: str):
-    """One run up to where its config is settled; dots of the overrides' keys as double underscores."""
+def start(workdir: Path, config_file: Path | None = None, *, refused: bool = False, **overrides: str):
+    """One run up to where its config is settled; dots of the overrides' keys as double underscores. refused: by what comes then."""
     request = Request(config_file, {key.replace("__", "."): value for key, value in overrides.items()}, workdir, "all")
     wanted_config(request)
     make_workdir(workdir)
-    return remember(request)
+    with remembering(request) as config:
+        if refused:
+            raise UsageError("the data do not allow it")
+        return config

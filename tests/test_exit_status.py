@@ -1,5 +1,6 @@
 """What a user gets who types something wrong: one clear line and an exit status, never a traceback."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -101,6 +102,15 @@ def few_videos(tmp_path_factory):
 def test_too_few_segments_for_the_shots(acx, tmp_path, few_videos):
     done = acx(FOLDER, f"--workdir={tmp_path}/w ü", f"--config.data.root={few_videos}", *SMALL)
     refused(done, 2, "too few segments", "config.episodes.shot=5", "2 abnormal", "--config.episodes.shot=1 would fit")
+
+
+def test_shots_that_the_data_do_not_allow_are_not_remembered(acx, tmp_path, few_videos):
+    first = acx(FOLDER, f"--workdir={tmp_path}/w", f"--config.data.root={few_videos}", *SMALL, "--config.episodes.shot=1", "--stage=prepare")
+    assert first.returncode == 0, first.stderr
+    refused(acx(f"--workdir={tmp_path}/w", "--config.episodes.shot=9", "--stage=evaluate"), 2, "too few segments", "config.episodes.shot=9")
+    again = acx(f"--workdir={tmp_path}/w", "--stage=prepare")
+    assert again.returncode == 0 and "prepare: up to date" in again.stdout, again.stderr
+    assert json.loads((tmp_path / "w" / "config.json").read_text())["values"]["episodes.shot"] == 1
 
 
 def test_no_usable_video_is_failed_work(acx, tmp_path, few_videos):

@@ -56,6 +56,34 @@ def test_a_bad_override_is_not_remembered(tmp_path, overrides):
     assert start(tmp_path / "w").seed == 0
 
 
+def test_what_a_run_refuses_later_is_not_remembered(tmp_path):
+    """Such as more shots than the data allow, which are known once they are read."""
+    config = write_config(tmp_path / "mine.py")
+    start(tmp_path / "w", config, episodes__shot="2")
+    before = (tmp_path / "w" / MEMORY).read_bytes()
+    for file in (None, config):
+        with pytest.raises(UsageError, match="do not allow"):
+            start(tmp_path / "w", file, refused=True, episodes__shot="9", seed="4")
+        assert (tmp_path / "w" / MEMORY).read_bytes() == before
+        again = start(tmp_path / "w", file)
+        assert (again.episodes.shot, again.seed) == (2, 0)
+
+
+def test_a_first_run_that_is_refused_can_be_mended_and_is_forgotten_where_the_config_is_named_anew(tmp_path):
+    config = write_config(tmp_path / "mine.py")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="do not allow"):
+            start(tmp_path / "w", config, refused=True, episodes__shot="9", seed="4")
+    anew = start(tmp_path / "w", config)
+    assert (anew.episodes.shot, anew.seed) == (5, 0)
+    for file in (config, None):
+        with pytest.raises(UsageError, match="do not allow"):
+            start(tmp_path / "v", file, refused=True, seed="4")
+    mended = start(tmp_path / "v", episodes__shot="1")
+    assert (mended.episodes.shot, mended.seed) == (1, 4)
+    assert start(tmp_path / "v", config).seed == 4  # it is as any other run from now on
+
+
 def test_wrong_usage_makes_no_workdir(tmp_path):
     config = write_config(tmp_path / "mine.py")
     for file, overrides in ((None, {}), (tmp_path / "none.py", {}), (config, {"seed": "x"})):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -71,6 +73,16 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(workdir, un
     assert results(broken)[1:] == results(uninterrupted)[1:]
 
 
+@contextlib.contextmanager
+def not_ignored(number: int) -> Iterator[None]:
+    """The signal arrives inside, also where the tests were started with it ignored, as shells start SIGINT's in the background."""
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number, raised", [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_run_that_is_asked_to_stop_saves_its_step_first(workdir, uninterrupted, monkeypatch, number, raised):
     asked, log_step = job(workdir, f"asked {number}", checkpoint_every=100), adapt_behind.log_step
@@ -80,7 +92,7 @@ def test_a_run_that_is_asked_to_stop_saves_its_step_first(workdir, uninterrupted
         if step == 3:
             os.kill(os.getpid(), number)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, not_ignored(number):
         patch.setattr(adapt_behind, "log_step", stopped)
         with pytest.raises(raised):
             adapt.run(asked)
