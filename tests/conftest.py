@@ -1,6 +1,8 @@
 """Four fake CPU devices for every test, and where the real data and recorded outputs lie."""
 
+import contextlib
 import gc
+import io
 import os
 import subprocess
 import sys
@@ -55,7 +57,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_backend_optimization_level=0",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_COMPILATION_CACHE_DIR": str(_of_all_workers(tmp_path_factory) / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
@@ -69,6 +71,34 @@ def acx(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProces
         return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
     return run
+
+
+@pytest.fixture
+def acx_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `acx`, but in this process, where all is loaded: for the many ways to be refused. What a run raises, it raises here."""
+    from acx_jax.main import main
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "as it is")  # else a run would set JAX's folder of programs, for all tests behind it
+
+    def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        said = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+        with contextlib.redirect_stdout(said[0]), contextlib.redirect_stderr(said[1]):
+            status = main(list(arguments))
+        return subprocess.CompletedProcess(arguments, status, *(_text(one) for one in said))
+
+    return run
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
+
+
+def _of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session, which the workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def _shared_data() -> Path:

@@ -1,4 +1,7 @@
-"""What a user gets who types something wrong: one clear line and an exit status, never a traceback."""
+"""What a user gets who types something wrong: one clear line and an exit status, never a traceback.
+
+In processes of their own: what is refused at once, once JAX is there, and as failed work. The others run in this one.
+"""
 
 import json
 import os
@@ -37,44 +40,44 @@ def test_misspelt_stage(acx):
     refused(acx(TINY, "--stage=evalute"), 2, "evalute", "evaluate")
 
 
-def test_unknown_key_and_missing_config_leave_nothing_behind(acx, tmp_path):
-    refused(acx(TINY, f"--workdir={tmp_path}/w", "--config.episodes.shots=1"), 2, "config.episodes.shots", "config.episodes.shot?")
-    refused(acx("--config=configs/demos.py", f"--workdir={tmp_path}/w"), 2, "configs/demo.py")
-    refused(acx(f"--workdir={tmp_path}/w"), 2, "remembers no config")
+def test_unknown_key_and_missing_config_leave_nothing_behind(acx_here, tmp_path):
+    refused(acx_here(TINY, f"--workdir={tmp_path}/w", "--config.episodes.shots=1"), 2, "config.episodes.shots", "config.episodes.shot?")
+    refused(acx_here("--config=configs/demos.py", f"--workdir={tmp_path}/w"), 2, "configs/demo.py")
+    refused(acx_here(f"--workdir={tmp_path}/w"), 2, "remembers no config")
     assert not list(tmp_path.iterdir())
 
 
-def test_config_file_that_raises(acx, tmp_path):
+def test_config_file_that_raises(acx_here, tmp_path):
     (tmp_path / "mine.py").write_text("def get_config():\n    1 / 0\n")
-    refused(acx(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/w"), 2, "line 2", "ZeroDivisionError")
+    refused(acx_here(f"--config={tmp_path}/mine.py", f"--workdir={tmp_path}/w"), 2, "line 2", "ZeroDivisionError")
 
 
-def test_workdir_that_is_a_file(acx, tmp_path):
+def test_workdir_that_is_a_file(acx_here, tmp_path):
     (tmp_path / "w").write_text("")
-    refused(acx(TINY, f"--workdir={tmp_path}/w"), 2, "is a file")
-    refused(acx(TINY, f"--workdir={tmp_path}/w/deeper"), 2, "is a file")
+    refused(acx_here(TINY, f"--workdir={tmp_path}/w"), 2, "is a file")
+    refused(acx_here(TINY, f"--workdir={tmp_path}/w/deeper"), 2, "is a file")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc, where nobody can write")
-def test_workdir_that_nobody_can_make(acx):
-    refused(acx(TINY, "--workdir=/proc/acx_jax"), 1, "/proc/acx_jax")
+def test_workdir_that_nobody_can_make(acx_here):
+    refused(acx_here(TINY, "--workdir=/proc/acx_jax"), 1, "/proc/acx_jax")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
-def test_read_only_workdir(acx, tmp_path):
+def test_read_only_workdir(acx_here, tmp_path):
     tmp_path.chmod(0o500)
-    refused(acx(TINY, f"--workdir={tmp_path}"), 1, "no permission")
-    refused(acx(TINY, f"--workdir={tmp_path}/w"), 1, "no permission")
+    refused(acx_here(TINY, f"--workdir={tmp_path}"), 1, "no permission")
+    refused(acx_here(TINY, f"--workdir={tmp_path}/w"), 1, "no permission")
 
 
 @pytest.mark.parametrize("root, said", [("none", "none"), ("empty", "empty")])
-def test_root_without_videos(acx, tmp_path, root, said):
+def test_root_without_videos(acx_here, tmp_path, root, said):
     (tmp_path / "empty").mkdir()
-    refused(acx(FOLDER, f"--workdir={tmp_path}/w", f"--config.data.root={tmp_path}/{root}"), 2, said)
+    refused(acx_here(FOLDER, f"--workdir={tmp_path}/w", f"--config.data.root={tmp_path}/{root}"), 2, said)
 
 
-def test_folder_config_without_root(acx, tmp_path):
-    refused(acx(FOLDER, f"--workdir={tmp_path}/w"), 2, "--config.data.root=FOLDER")
+def test_folder_config_without_root(acx_here, tmp_path):
+    refused(acx_here(FOLDER, f"--workdir={tmp_path}/w"), 2, "--config.data.root=FOLDER")
 
 
 def write_video(path: Path, frames: int = 12, left: int = 0) -> None:
@@ -104,11 +107,11 @@ def test_too_few_segments_for_the_shots(acx, tmp_path, few_videos):
     refused(done, 2, "too few segments", "config.episodes.shot=5", "2 abnormal", "--config.episodes.shot=1 would fit")
 
 
-def test_shots_that_the_data_do_not_allow_are_not_remembered(acx, tmp_path, few_videos):
-    first = acx(FOLDER, f"--workdir={tmp_path}/w", f"--config.data.root={few_videos}", *SMALL, "--config.episodes.shot=1", "--stage=prepare")
+def test_shots_that_the_data_do_not_allow_are_not_remembered(acx_here, tmp_path, few_videos):
+    first = acx_here(FOLDER, f"--workdir={tmp_path}/w", f"--config.data.root={few_videos}", *SMALL, "--config.episodes.shot=1", "--stage=prepare")
     assert first.returncode == 0, first.stderr
-    refused(acx(f"--workdir={tmp_path}/w", "--config.episodes.shot=9", "--stage=evaluate"), 2, "too few segments", "config.episodes.shot=9")
-    again = acx(f"--workdir={tmp_path}/w", "--stage=prepare")
+    refused(acx_here(f"--workdir={tmp_path}/w", "--config.episodes.shot=9", "--stage=evaluate"), 2, "too few segments", "config.episodes.shot=9")
+    again = acx_here(f"--workdir={tmp_path}/w", "--stage=prepare")
     assert again.returncode == 0 and "prepare: up to date" in again.stdout, again.stderr
     assert json.loads((tmp_path / "w" / "config.json").read_text())["values"]["episodes.shot"] == 1
 
@@ -122,17 +125,17 @@ def test_no_usable_video_is_failed_work(acx, tmp_path, few_videos):
     refused(done, 1, ".mp4")
 
 
-def test_a_relative_root_from_another_folder(acx, tmp_path, few_videos):
+def test_a_relative_root_from_another_folder(acx_here, tmp_path, few_videos):
     config = Path("configs/folder.py").resolve()
     options = (f"--workdir={tmp_path}/w", "--stage=prepare")
-    done = acx(f"--config={config}", f"--config.data.root={few_videos.name}", *SMALL, *options, cwd=few_videos.parent)
+    done = acx_here(f"--config={config}", f"--config.data.root={few_videos.name}", *SMALL, *options, cwd=few_videos.parent)
     assert done.returncode == 0, done.stderr
-    done = acx(*options, cwd=tmp_path)
+    done = acx_here(*options, cwd=tmp_path)
     assert done.returncode == 0 and "prepare: up to date" in done.stdout, done.stderr
 
 
-def test_refused_weights_and_learners_are_not_remembered(acx, tmp_path):
+def test_refused_weights_and_learners_are_not_remembered(acx_here, tmp_path):
     (tmp_path / "w.pth").write_text("no weights")
-    refused(acx(TINY, f"--workdir={tmp_path}/w", f"--config.encoder.weights={tmp_path}/w.pth"), 2, "w.pth")
-    refused(acx(TINY, f"--workdir={tmp_path}/w", "--config.learners.names=('no_such.module',)"), 2, "no_such")
-    refused(acx(f"--workdir={tmp_path}/w"), 2, "remembers no config")
+    refused(acx_here(TINY, f"--workdir={tmp_path}/w", f"--config.encoder.weights={tmp_path}/w.pth"), 2, "w.pth")
+    refused(acx_here(TINY, f"--workdir={tmp_path}/w", "--config.learners.names=('no_such.module',)"), 2, "no_such")
+    refused(acx_here(f"--workdir={tmp_path}/w"), 2, "remembers no config")
