@@ -93,10 +93,10 @@ def test_changed_query_redoes_only_evaluate_and_report(acx, again):
     assert [(row["learner"], row["query"]) for row in rows] == [("proto", 2), ("proto", 2), ("length", 2)]
 
 
-def test_a_second_run_at_once_is_refused(acx, environment, tmp_path):
+def test_a_second_run_at_once_is_refused(acx_here, environment, tmp_path):
     with running(tmp_path / "w", environment, tmp_path / "log") as first:
         wait_for(lambda: (tmp_path / "w" / "prepare.partial").exists(), first)
-        done = acx(*SMALLER, f"--workdir={tmp_path}/w")
+        done = acx_here(*SMALLER, f"--workdir={tmp_path}/w")
         assert done.returncode == 2 and "in use by another run" in done.stderr
 
 

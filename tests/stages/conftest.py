@@ -22,8 +22,8 @@ def kept_programs() -> Iterator[None]:
 
     def program(config: ConfigDict, **options: Any) -> tuple[Any, Any]:
         step, state = made(config, **options)
-        settings = {name: value for name, value in config.adapt.to_dict().items() if name != "checkpoint_every"}
-        return kept.setdefault(json.dumps([settings, options], sort_keys=True), step), state
+        settings = {name: value for name, value in config.adapt.to_dict().items() if name not in ("checkpoint_every", "result")}
+        return kept.setdefault(json.dumps([settings, config.encoder.to_dict(), options], sort_keys=True), step), state
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapt, "make_program", program)

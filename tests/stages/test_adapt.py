@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from adapt_case import EVERY, STEPS, job, prepare, results
 
 from acx_jax.contracts import Segment
 from acx_jax.errors import UsageError, WorkError
+from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.stopping import Terminated
 from acx_jax.stages import adapt, adapt_behind, pipeline
@@ -157,11 +159,24 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
     assert not (workdir / "anew" / "prepare.partial").exists()  # said before hours of decoding
 
 
-def test_weights_that_the_last_step_broke_are_not_handed_on(workdir):
-    broken = job(workdir, "broken by the last", learning_rate=1e38, steps=1)
+def test_weights_that_the_last_step_broke_are_not_handed_on(workdir, uninterrupted, monkeypatch):
+    """Its own loss is that of the weights before."""
+    broken, made = job(workdir, "broken by the last"), adapt.make_program
+    monkeypatch.setattr(adapt, "make_program", lambda *config, **options: breaking(*made(*config, **options)))
     with pytest.raises(WorkError, match="the last step left weights that are not finite: try a lower --config.adapt.learning_rate"):
         adapt.run(broken)
     assert not (broken.out / adapt.ENCODER).exists()
+
+
+def breaking(step: Callable[..., Any], first: Any) -> tuple[Callable[..., Any], Any]:
+    """A program whose last step leaves weights that are infinite."""
+    def instead(state: Any, *more: Any) -> tuple[Any, Any]:
+        state, metrics = step(state, *more)
+        if int(devices.first(state.step)) == STEPS:
+            state = state._replace(params=jax.tree.map(lambda x: x + np.inf, state.params))
+        return state, metrics
+
+    return instead, first
 
 
 def test_an_encoder_that_ends_early_is_trained_up_to_there_alone(workdir):
