@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from acx_jax.stages.pipeline import STAGES, STAMP
+from acx_jax.stages.job import STAMP
+from acx_jax.stages.pipeline import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALLER = ("--config=configs/tiny.py", "--config.data.videos=8", "--config.adapt.steps=2", "--config.adapt.checkpoint_every=1",

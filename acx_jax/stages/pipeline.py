@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -13,17 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from acx_jax import __version__
 from acx_jax.data import prepared
 from acx_jax.errors import UsageError
 from acx_jax.runtime import devices
-from acx_jax.runtime.files import write_json
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.settings import SCHEMA
 from acx_jax.stages import adapt, augment, check, embed, encoder, evaluate, learners, meta_train, prepare, report, report_training, source_train
-from acx_jax.stages.job import STAMP, Job
+from acx_jax.stages import stamps
+from acx_jax.stages.job import Job
+from acx_jax.stages.stamps import Stamp
 
-DIGITS = 16  # of a fingerprint
 WAIT = 0.5  # seconds between looks
 
 
@@ -99,12 +95,12 @@ def refuse(goal: str, config: ConfigDict) -> None:
 def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     """Runs what `goal` (a stage, or "all") needs and is not up to date, in order."""
     stages = stages_of(config)
-    wanted, stamps = _with_needs(goal, stages), {}
+    wanted, made = _with_needs(goal, stages), {}
     for name in [name for name in stages if name in wanted]:
-        stamps[name] = _stamp(stages[name], config, stamps)
-    _of_first_process(goal, [stamp["fingerprint"] for stamp in stamps.values()])
-    for name, stamp in stamps.items():
-        if name == "prepare" and "adapt" in wanted and _read_stamp(workdir / name) != stamp:
+        made[name] = _stamp(stages[name], config, made)
+    _of_first_process(goal, [stamp["fingerprint"] for stamp in made.values()])
+    for name, stamp in made.items():
+        if name == "prepare" and "adapt" in wanted and stamps.read(workdir / name) != stamp:
             adapt.check_batch(config)  # better known before hours of decoding; an adaptation that is there already may be of other devices
         _bring_stage(name, stages[name], stamp, config=config, workdir=workdir, log=log)
         if name == "check":
@@ -116,7 +112,7 @@ def bring_up_to_date(goal: str, *, config: ConfigDict, workdir: Path, log: RunLo
 def says_up_to_date(name: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> bool:
     """Whether the output of a stage that needs no other one is whole and of this config; it says so."""
     stage, done = STAGES[name], workdir / name
-    before = _read_stamp(done)
+    before = stamps.read(done)
     current = before is not None and before == _stamp(stage, config, {}) and not stage.damage(done)
     if current:
         log.info(f"{name}: up to date, nothing to read (fingerprint {before['fingerprint']})")
@@ -129,8 +125,8 @@ def take_part(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> N
     stages = stages_of(config)
     wanted = _with_needs(goal, stages)
     names = [name for name in stages if name in wanted]
-    for name, fingerprint in zip(names, _of_first_process(goal, ["0" * DIGITS] * len(names))):
-        if _fingerprint(workdir / name) == fingerprint:
+    for name, fingerprint in zip(names, _of_first_process(goal, ["0" * stamps.DIGITS] * len(names))):
+        if stamps.fingerprint(workdir / name) == fingerprint:
             log.info(f"{name}: up to date")
             continue
         if stages[name].take_part:
@@ -148,12 +144,8 @@ def _of_first_process(goal: str, fingerprints: Sequence[str]) -> list[str]:
 
 
 def _wait(folder: Path, fingerprint: str) -> None:
-    while _fingerprint(folder) != fingerprint:
+    while stamps.fingerprint(folder) != fingerprint:
         time.sleep(WAIT)
-
-
-def _fingerprint(folder: Path) -> str | None:
-    return (_read_stamp(folder) or {}).get("fingerprint")
 
 
 def _check_goal(goal: str, config: ConfigDict) -> None:
@@ -179,32 +171,24 @@ def _with_needs(goal: str, stages: dict[str, Stage]) -> set[str]:
     return {goal}.union(*(_with_needs(need, stages) for need in stages[goal].needs))
 
 
-def _stamp(stage: Stage, config: ConfigDict, stamps: dict[str, Any]) -> dict[str, Any]:
-    """What the outputs of a stage depend on; its digest is the stage's fingerprint."""
-    depends = {
-        "settings": stage.settings(config),
-        "inputs": stage.inputs(config),
-        "stages": {need: stamps[need]["fingerprint"] for need in stage.needs},
-        "version": __version__,
-    }
-    depends = json.loads(json.dumps(depends, sort_keys=True))
-    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    return {"fingerprint": digest[:DIGITS], "depends": depends}
+def _stamp(stage: Stage, config: ConfigDict, made: dict[str, Stamp]) -> Stamp:
+    """The stamp that a stage's output is to have; made: those of the stages before."""
+    return stamps.make(settings=stage.settings(config), inputs=stage.inputs(config), stages={need: made[need]["fingerprint"] for need in stage.needs})
 
 
-def _bring_stage(name: str, stage: Stage, stamp: dict[str, Any], *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
+def _bring_stage(name: str, stage: Stage, stamp: Stamp, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
     done, partial = workdir / name, workdir / f"{name}.partial"
     _finish_swap(done, workdir / f"{name}.old")
-    before = _read_stamp(done)
+    before = stamps.read(done)
     damage = stage.damage(done) if before == stamp else ""
     if before == stamp and not damage:
         log.info(f"{name}: up to date, skipped (fingerprint {stamp['fingerprint']})")
         return
-    log.info(f"{name}: {_why(before, stamp, damage, interrupted=_read_stamp(partial) == stamp)}")
-    if _read_stamp(partial) != stamp:
+    log.info(f"{name}: {stamps.why(before, stamp, damage, interrupted=stamps.read(partial) == stamp)}")
+    if stamps.read(partial) != stamp:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_json(partial / STAMP, stamp)
+        stamps.write(partial, stamp)
     stage.run(Job(config, workdir, partial, log))
     _swap(partial, done, workdir / f"{name}.old")
 
@@ -221,40 +205,3 @@ def _finish_swap(done: Path, old: Path) -> None:
     if old.exists() and not done.exists():
         old.rename(done)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _read_stamp(folder: Path) -> dict[str, Any] | None:
-    """What a folder was made from; None where nothing readable says so."""
-    try:
-        stamp = json.loads((folder / STAMP).read_text())
-    except (OSError, ValueError):
-        return None
-    return stamp if isinstance(stamp, dict) else None
-
-
-def _why(before: dict[str, Any] | None, stamp: dict[str, Any], damage: str, *, interrupted: bool) -> str:
-    if interrupted:
-        return "goes on where it was interrupted"
-    if before is None:
-        return "starts"
-    if damage:
-        return f"is redone: {damage}"
-    changed = list(_differences(before.get("depends", {}), stamp["depends"], ""))
-    return "is redone: " + "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
-
-
-def _differences(old: Any, new: Any, path: str) -> list[str]:
-    """Names of what differs between two stamps' contents, in words."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [line for key in sorted(old.keys() | new.keys())
-                for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)]
-    if old == new:
-        return []
-    if path.startswith("settings."):
-        key = path.removeprefix("settings.")
-        before, now = (SCHEMA[key].default if value is None and key in SCHEMA else value for value in (old, new))  # some are noted only where they matter
-        return [f"config.{key} was {before!r}, is {now!r}"]
-    if path.startswith("stages."):
-        return [f"{path.removeprefix('stages.')} changed"]
-    return [{"inputs": "the videos or their table changed",
-             "inputs.weights": "the file of config.encoder.weights changed", "version": f"acx_jax was {old}, is {new}"}.get(path, f"{path} changed")]

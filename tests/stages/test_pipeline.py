@@ -10,7 +10,7 @@ from acx_jax import __version__
 from acx_jax import config as schema
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import pipeline
+from acx_jax.stages import pipeline, stamps
 from acx_jax.stages.pipeline import Stage
 
 NAMES = ("prepare", "adapt", "embed", "meta_train", "evaluate", "report")
@@ -107,7 +107,7 @@ def test_changed_videos_are_named(bench):
 
 def test_other_version_redoes_all(bench, monkeypatch):
     bench.run("prepare")
-    monkeypatch.setattr(pipeline, "__version__", "9.9")
+    monkeypatch.setattr(stamps, "__version__", "9.9")
     assert f"prepare: is redone: acx_jax was {__version__}, is 9.9" in bench.run("prepare")
 
 
@@ -212,11 +212,11 @@ def test_kill_inside_the_swap(bench, monkeypatch, steps):
 @pytest.mark.parametrize("text", ["", "{", "3", "[]", "{}", '{"depends": 3}'])
 def test_damaged_stamp_means_redo(bench, text):
     bench.run("prepare")
-    (bench.workdir / "prepare" / pipeline.STAMP).write_text(text)
+    (bench.workdir / "prepare" / stamps.STAMP).write_text(text)
     bench.ran.clear()
     bench.run("prepare")
     assert bench.ran == ["prepare"]
-    assert json.loads((bench.workdir / "prepare" / pipeline.STAMP).read_text())["fingerprint"]
+    assert json.loads((bench.workdir / "prepare" / stamps.STAMP).read_text())["fingerprint"]
 
 
 def test_a_process_that_takes_part_needs_no_data(bench, monkeypatch):
