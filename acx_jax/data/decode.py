@@ -81,6 +81,14 @@ def facts(path: Path) -> Facts:
         raise DecodeError(path, f"not a readable video: {getattr(error, 'strerror', None) or error}") from None
 
 
+def declared(path: Path, beat: Callable[[], None] = lambda: None) -> Facts | str:
+    """`facts`, or why the file cannot be opened: what a process of its own can hand back. beat: not called, for nothing is decoded."""
+    try:
+        return facts(path)
+    except DecodeError as error:
+        return error.problem
+
+
 def open_video(path: Path) -> av.container.InputContainer:
     """Opens a video file. Raises av.FFmpegError, OSError or ValueError where it is none."""
     check_plain(path)

@@ -86,7 +86,7 @@ def list_data(config: ConfigDict) -> Listing:
     """The user's data set, as far as its tables and folders tell, before its videos are split or read."""
     data = config.data
     return named.list_data(data.builder, Path(data.root), split=data.split, fps=data.fps, annotations=data.annotations,
-                           exclude=data.exclude, events=data.events)
+                           exclude=data.exclude, events=data.events, look=partial(looks.declared_all, config=config))
 
 
 def _check_size(unread: Sequence[Task], job: Job, processes: int) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_look import bad_look
+from bad_look import bad_look, bad_opening
 from test_check import HEADER, check, pictures
 
 from acx_jax.config import from_flat
 from acx_jax.data.probe import look_closer, probe
 from acx_jax.stages import looks
-from acx_jax.stages.looks import closer_looks, probe_all
+from acx_jax.stages.looks import closer_looks, declared_all, probe_all
+from acx_jax.stages.videos import list_data
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from media import grey_frames, write_video  # noqa: E402
 
 
 def settings(**values):
@@ -68,3 +73,18 @@ def test_the_check_names_a_video_that_hangs_and_goes_on(tmp_path, monkeypatch):
     assert report["unreadable"] == {"hangs": "cannot be read: nothing came of it for 2 seconds, and it was given up",
                                     "crashes": "cannot be read: its process was ended by SIGSEGV"}
     assert "coverage: 8 of 10 listed videos, 8 of 10 segments" in said and report["problems"] == []
+
+
+def test_the_listing_of_ucf_crime_names_what_hangs_when_it_is_opened_and_goes_on(tmp_path, monkeypatch):
+    lines = ""
+    for number, folder in enumerate(("crashes", "good", "hangs")):
+        write_video(tmp_path / folder / f"Abuse{number:03d}_x264.mp4", grey_frames(40), rate=20)
+        lines += f"Abuse{number:03d}_x264.mp4  Abuse  11  20  -1  -1\n"
+    (tmp_path / "Temporal_Anomaly_Annotation_for_Testing_Videos.txt").write_text(lines)
+    monkeypatch.setattr(looks, "declared_all", partial(declared_all, look=bad_opening))
+    listing = list_data(settings(data__builder="ucf_crime", data__root=str(tmp_path), data__fps=10.0, data__patience=2.0))
+    assert [(s.video, s.start, s.end) for s in listing.segments] == [("Abuse001_x264", 4, 9)]
+    assert [tuple(item) for item in listing.skipped] == [
+        ("Abuse000_x264", "cannot be read: its process was ended by SIGSEGV"),
+        ("Abuse002_x264", "cannot be read: nothing came of it for 2 seconds, and it was given up")]
+    assert listing.missing == ("Abuse000_x264", "Abuse002_x264")

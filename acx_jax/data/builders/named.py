@@ -13,22 +13,22 @@ from acx_jax.data.builders.features import list_features
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.builders.kinetics import list_kinetics
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.ucf_crime import list_ucf_crime
+from acx_jax.data.builders.ucf_crime import Look, list_ucf_crime, serially
 
 _PLAIN = {"folder": list_folder, "bdd100k": list_bdd100k, "kinetics": list_kinetics,  # those that need to know the root alone
           "features": lambda root: list_features(root).listing}
 
 
 def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: str, exclude: Sequence[str] = (),
-              events: str = "each") -> Listing:
-    """Lists the data set `builder` under `root`; arguments as of the settings data.*.
+              events: str = "each", look: Look = serially) -> Listing:
+    """Lists the data set `builder` under `root`; arguments as of the settings data.*, and how to open video files that must be for that.
 
     Raises UsageError when there is no such data set under `root`, or `exclude` names what is not in it.
     """
     if builder == "dota":
         listing = list_dota(root, official=split == "official", fps=fps)
     elif builder == "ucf_crime":
-        listing = list_ucf_crime(root, fps=fps, via=annotations == "all")
+        listing = list_ucf_crime(root, fps=fps, via=annotations == "all", look=look)
     else:
         listing = _PLAIN[builder](root)
     listing = without(listing, exclude)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +15,11 @@ from acx_jax.contracts import ABNORMAL, NORMAL, TO_THE_END, Segment, Skipped
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.tree import Media, check_root, find_files, media_below, read_names, unlisted, unusable
 from acx_jax.data.builders.ucf_crime_annotations import FOLDERS, NORMAL_CLASS, RATE, Annotated, frames_of, key, read_annotations
-from acx_jax.data.decode import DecodeError, facts
+from acx_jax.data.decode import Facts, declared
 from acx_jax.data.media_files import image_files
 
 _EXPECTED = "Temporal_Anomaly_Annotation_for_Testing_Videos.txt and the videos, or folders of their frames"
+Look = Callable[[Sequence[Path]], Sequence[Facts | str]]  # what each of some video files declares, or why it cannot be opened
 
 
 class _Clock(NamedTuple):
@@ -29,20 +30,25 @@ class _Clock(NamedTuple):
     frames: int | None
 
 
-def list_ucf_crime(root: Path, *, fps: float, via: bool) -> Listing:
+def serially(paths: Sequence[Path]) -> list[Facts | str]:
+    """A `Look` in this process."""
+    return [declared(path) for path in paths]
+
+
+def list_ucf_crime(root: Path, *, fps: float, via: bool, look: Look = serially) -> Listing:
     """Lists the events of the annotated videos, whole normal test videos, and all other normal videos, to adapt on.
 
     Several events of a video are several segments; one that runs past the video ends with it. fps: the rate that videos are
     read at, and that frame folders have; 0 for their own, 30 for folders. via: take events from VIA projects where there are
-    any. Every annotated video and every video on disk is listed or skipped by name.
+    any. look: opens the videos whose events need their rate. Every annotated video and every video on disk is listed or skipped by name.
     """
     check_root(root, _EXPECTED)
     annotated, bad = read_annotations(root, via=via)
     media, copies = _by_key(media_below(root))
     adapting = _adapting(root, annotated, media)
     wanted = {k: one.name for k, one in annotated.items()} | adapting
-    clocks = {k: _clock(media[k].path, fps, timed=bool(k in annotated and annotated[k].events)) if k in media else
-              "no video file and no folder of frames has its name" for k in wanted}
+    clocks = {k: "no video file and no folder of frames has its name" for k in wanted}
+    clocks |= _clocks({k: media[k].path for k in wanted if k in media}, fps, {k for k, one in annotated.items() if one.events}, look)
     usable = {k: clock for k, clock in clocks.items() if isinstance(clock, _Clock)}
     segments = [s for k, clock in usable.items() for s in _segments(annotated.get(k) or Annotated(adapting[k], NORMAL_CLASS, ()),
                                                                     clock, "adapt" if k in adapting else "evaluate")]
@@ -82,19 +88,22 @@ def _adapting(root: Path, annotated: dict[str, Annotated], media: dict[str, Medi
     return {k: name for k, name in normal.items() if k.startswith("normal") and k not in annotated}
 
 
-def _clock(path: Path, fps: float, *, timed: bool) -> _Clock | str:
-    """How the frames of a video are counted, or why it cannot be used. timed: its events need to be placed."""
-    problem = unusable(path)
-    if problem or not timed:
-        return problem or _Clock(Fraction(1), Fraction(1), None)
-    if path.is_dir():
+def _clocks(paths: dict[str, Path], fps: float, timed: set[str], look: Look) -> dict[str, _Clock | str]:
+    """How the frames of each video are counted, or why it cannot be used. timed: those whose events need to be placed."""
+    problems = {k: unusable(path) for k, path in paths.items()}
+    files = [k for k, path in paths.items() if k in timed and not problems[k] and not path.is_dir()]
+    told = dict(zip(files, look([paths[k] for k in files]), strict=True))
+    return {k: problems[k] or (_clock(path, fps, told.get(k)) if k in timed else _Clock(Fraction(1), Fraction(1), None)) for k, path in paths.items()}
+
+
+def _clock(path: Path, fps: float, told: Facts | str | None) -> _Clock | str:
+    """Of one whose events need to be placed. told: what a video file declares, or why it cannot be opened; None for a folder."""
+    if isinstance(told, str):
+        return told
+    if told is None:
         return _Clock(Fraction(fps or RATE), Fraction(RATE), len(image_files(path)))
-    try:
-        declared = facts(path)
-    except DecodeError as error:
-        return error.problem
-    rate = Fraction(fps or declared.rate)
-    return _Clock(rate, declared.rate, None if declared.seconds is None else int(declared.seconds * rate))
+    rate = Fraction(fps or told.rate)
+    return _Clock(rate, told.rate, None if told.seconds is None else int(told.seconds * rate))
 
 
 def _segments(one: Annotated, clock: _Clock, split: str) -> list[Segment]:
