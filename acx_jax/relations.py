@@ -13,7 +13,7 @@ Relation = tuple[bool, str]  # whether it holds, and what is said where it does 
 
 def relations(config: ConfigDict) -> list[Relation]:
     """All of them, of settings that are each in their own range."""
-    return [relation for topic in (_data, _encoder, _frozen, _adaptation, _probe, _categories, _learning, _augmented) for relation in topic(config)]
+    return [relation for topic in (_data, _encoder, _frozen, _adaptation, _probe, _categories, _learning, _augmented, _whitened) for relation in topic(config)]
 
 
 def _data(config: ConfigDict) -> list[Relation]:
@@ -141,4 +141,12 @@ def _augmented(config: ConfigDict) -> list[Relation]:
         (encoded == 0 or not given,
          f"config.embed.augmented is {encoded}, which encodes videos, and config.data.builder='features' has none: leave it at 0; "
          "augmented sequences that lie beside given features need config.episodes.augmented alone"),
+    ]
+
+
+def _whitened(config: ConfigDict) -> list[Relation]:
+    return [
+        (config.embed.whiten == 0 or config.data.builder != "features",
+         f"config.embed.whiten is {config.embed.whiten}, which learns from the normal videos of the adaptation split, and config.data.builder='features' "
+         "has no such split: leave it at 0"),
     ]

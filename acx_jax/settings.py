@@ -146,6 +146,9 @@ SCHEMA: dict[str, Setting] = {
     "embed.batch": Setting(8, *_between(1), "clips encoded at once, over all devices"),
     "embed.augmented": Setting(0, *_between(0, 1000), "augmented sequences of vectors of every evaluated segment, encoded for the support of episodes "
                                "by the stage augment"),
+    "embed.whiten": Setting(0.0, *_between(0, 0.99), "a further set of features, in which what varies among clips of the normal videos that adapt is "
+                            "scaled down: the weight of those clips' covariance in the whitening; 0: no such set"),
+    "embed.normals": Setting(4000, *_between(2), "clips of those normal videos that are encoded for it, spread evenly, at most"),
     "episodes.count": Setting(200, *_between(2), "episodes to evaluate"),
     "episodes.classes": Setting("labels", *_one_of("labels", "categories"), "what is told apart: normal and abnormal, or normal and "
                                 "episodes.way - 1 of the categories of abnormal segments, drawn anew for each episode"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,17 @@ def is_finished(folder: Path, provenance: dict[str, Any]) -> bool:
         return same and _done(folder) == len(np.load(folder / VECTORS, mmap_mode="r"))
     except (OSError, ValueError, KeyError, EOFError):
         return False
+
+
+def take_over(done: Path, folder: Path, provenance: dict[str, Any]) -> None:
+    """Copies what an earlier run finished of this provenance, where `folder` is not there yet; a kill leaves it whole or not at all."""
+    if folder.exists() or not is_finished(done, provenance):
+        return
+    temporary = folder.with_name(f"{folder.name}.taken")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(done, temporary)
+    temporary.rename(folder)
 
 
 def _done(folder: Path) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import numpy as np
 
 WINDOWS_PER_BLOCK = 16  # 68 frames at 8-frame windows of stride 4: small enough to read for one clip, large enough to read on
@@ -15,6 +18,15 @@ def window_count(frames: int, *, length: int, stride: int) -> int:
 def spread(count: int, most: int) -> np.ndarray:
     """At most `most` of the numbers 0 .. count - 1, int [n] in order, evenly from the first to the last; all of them if most is 0."""
     return np.arange(count) if not 0 < most < count else np.linspace(0, count - 1, most).round().astype(int)
+
+
+def most_of_each(counts: Sequence[int], total: int) -> int:
+    """The largest `most` for `spread` with which segments of so many windows have at most `total` in all: 0 where that is all of them, 1 where
+    there are more segments than that."""
+    if sum(counts) <= total:
+        return 0
+    of_all = np.asarray(counts)
+    return max(1, bisect_right(range(max(counts) + 1), total, key=lambda most: int(np.minimum(of_all, most).sum())) - 1)
 
 
 def block_ranges(frames: int, *, length: int, stride: int) -> list[tuple[int, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from ml_collections import ConfigDict
 from acx_jax import randomness
 from acx_jax.contracts import ContextFeatures, StoredSegment
 from acx_jax.data import prepared
-from acx_jax.data.feature_store import FeatureWriter, is_finished, load_features
+from acx_jax.data.feature_store import FeatureWriter, load_features, take_over
 from acx_jax.data.window_feed import WholeWindows, largest_frame, whole_windows_feed
 from acx_jax.data.windows import window_count
 from acx_jax.models.encoders import folded, normalise
@@ -96,7 +95,7 @@ def _writers(job: Job, name: str, variables: Any, offsets: np.ndarray) -> list[F
     for copy in range(config.embed.augmented):
         provenance = plain | {"transform": plain["transform"] | {"crop": "augmented"}, "augmentation": _augmentation(config, copy)}
         folder = job.out / name / str(copy)
-        _take_over(job.workdir / NAME / name / str(copy), folder, provenance)
+        take_over(job.workdir / NAME / name / str(copy), folder, provenance)
         found.append(FeatureWriter(folder, offsets=offsets, dimension=spec_of(config).feature_dim, provenance=provenance))
     return found
 
@@ -116,14 +115,3 @@ def _encoder(config: ConfigDict) -> Callable[..., jax.Array]:
 def _augmentation(config: ConfigDict, copy: int) -> dict[str, Any]:
     return {"seed": config.seed, "copy": copy, "degrees": copies.DEGREES, "areas": copies.AREAS, "colours": copies.COLOURS,
             "probability": copies.PROBABILITY}
-
-
-def _take_over(done: Path, folder: Path, provenance: dict[str, Any]) -> None:
-    """Copies what an earlier run of the stage finished, so that a number that has grown redoes nothing."""
-    if folder.exists() or not is_finished(done, provenance):
-        return
-    temporary = folder.with_name(f"{folder.name}.taken")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(done, temporary)
-    temporary.rename(folder)

@@ -1,4 +1,4 @@
-"""Context features: the frozen encoder over every window of every evaluation segment, before and after adaptation."""
+"""Context features: the frozen encoder over every window of every evaluation segment, before and after adaptation, and whitened by normal videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,43 +18,61 @@ from acx_jax.contracts import ContextFeatures, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.builders import features
 from acx_jax.data.builders.feature_arrays import read_place
-from acx_jax.data.feature_store import FeatureWriter, load_features
+from acx_jax.data.feature_store import FeatureWriter, load_features, take_over
 from acx_jax.data.feeds import Process
 from acx_jax.data.window_feed import windows_feed
-from acx_jax.data.windows import window_count
+from acx_jax.data.windows import spread, window_count
 from acx_jax.errors import WorkError
 from acx_jax.models.encoders import folded, normalise
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import load_variables
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.stopping import deferred
-from acx_jax.stages import adapt
+from acx_jax.stages import adapt, embed_whitened
 from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings, spec_of
 from acx_jax.stages.job import Job
 
 GIVEN = "given"  # features that the user brought
-SETS = ("pretrained", "adapted", GIVEN)
+SETS = ("pretrained", "adapted", embed_whitened.WHITENED, GIVEN)
+
+
+class Part(NamedTuple):
+    """What goes into one folder of vectors: the windows of `segments`, all of one split, at most `most` of each (0: all), by encoder `variables`."""
+
+    name: str
+    variables: Any
+    segments: list[StoredSegment]
+    split: str = "evaluate"
+    most: int = 0
+
+    def offsets(self, data: ConfigDict) -> np.ndarray:
+        """int64 [S + 1]: where the windows of each segment start."""
+        counts = [window_count(s.frames, length=data.clip_frames, stride=data.clip_stride) for s in self.segments]
+        return np.concatenate([[0], np.cumsum([len(spread(count, self.most)) for count in counts])]).astype(np.int64)
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config this stage depends on."""
-    return {"seed": config.seed, "encoder": encoder_settings(config)}
+    return {"seed": config.seed, "encoder": encoder_settings(config)} | embed_whitened.settings(config)
 
 
 def run(job: Job) -> None:
-    """Writes one folder of features a set of weights: `pretrained` and, where there was an adaptation, `adapted`."""
-    segments, data = _segments(job), job.config.data
-    if data.builder == "features":
-        _import_given(job, segments)
+    """Writes one folder of features a set of weights: `pretrained` and, where there was an adaptation, `adapted`. With `embed.whiten`: also
+    `normals`, vectors of windows of normal videos, and `whitened` with its map, which they are learnt from."""
+    config = job.config
+    if config.data.builder == "features":
+        _import_given(job, _stored(job))
         return
-    counts = [window_count(s.frames, length=data.clip_frames, stride=data.clip_stride) for s in segments]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    encode = _encoder(job.config)
-    with _stops(job.config) as stops:
-        for name, variables in weights_of(job).items():
-            _embed(job, name, variables, encode, segments, offsets, stops)
-    write_json(job.out / "summary.json", {"encoder": job.config.encoder.arch, "weights": job.config.encoder.weights,
-                                          "segments": len(segments), "windows": int(offsets[-1])})
+    parts, encode = _parts(job), _encoder(config)
+    with _stops(config) as stops:
+        for part in parts:
+            _embed(job, part, encode, stops)
+    summary = {"encoder": config.encoder.arch, "weights": config.encoder.weights, "segments": len(parts[0].segments),
+               "windows": int(parts[0].offsets(config.data)[-1])}
+    if config.embed.whiten:
+        embed_whitened.write(job, parts[-2].name)
+        summary["whitened"] = {"of": parts[-2].name, "normals": int(parts[-1].offsets(config.data)[-1]), "weight": config.embed.whiten}
+    write_json(job.out / "summary.json", summary)
 
 
 def load_sets(workdir: Path) -> dict[str, ContextFeatures]:
@@ -67,21 +85,29 @@ def load_sets(workdir: Path) -> dict[str, ContextFeatures]:
 
 
 def take_part(job: Job) -> None:
-    """The part of a process that joined another, which does `run`: its share of every batch, of each set of weights. It writes nothing but its log."""
+    """The part of a process that joined another, which does `run`: its share of every batch that is encoded. It writes nothing but its log."""
     if job.config.data.builder == "features":
         return
-    segments, encode = _segments(job), _encoder(job.config)
+    parts, encode = _parts(job), _encoder(job.config)
     with _stops(job.config) as stops:
-        for name, variables in weights_of(job).items():
+        for part in parts:
             done = int(devices.from_first_process(np.int32(0)))
-            for _ in _vectors(job, segments, variables, encode, done):
+            for _ in _vectors(job, part, encode, done):
                 if (stop := next(stops)) is not None:
                     raise stop
-            job.log.info(f"embed {name}: took part")
+            job.log.info(f"embed {part.name}: took part")
 
 
-def _segments(job: Job) -> list[StoredSegment]:
-    return [s for s in prepared.load(job.workdir / "prepare")[0] if s.segment.split == "evaluate"]
+def _stored(job: Job, split: str = "evaluate") -> list[StoredSegment]:
+    return [s for s in prepared.load(job.workdir / "prepare")[0] if s.segment.split == split]
+
+
+def _parts(job: Job) -> list[Part]:
+    """What the encoder goes over, in order: each set of weights, then, where they are wanted, the normals of the last one's whitening."""
+    segments, whiten = _stored(job), job.config.embed.whiten
+    normals, most = embed_whitened.normals(job.config, _stored(job, "adapt")) if whiten else ([], 0)  # what cannot be is refused first
+    parts = [Part(name, variables, segments) for name, variables in weights_of(job).items()]
+    return parts + ([Part(embed_whitened.NORMALS, parts[-1].variables, normals, "adapt", most)] if whiten else [])
 
 
 @contextmanager
@@ -126,14 +152,14 @@ def _encoder(config: ConfigDict) -> Callable[[Any, np.ndarray], jax.Array]:
     return devices.map_over_devices(forward, in_axes=(None, 0), own=True)
 
 
-def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list[StoredSegment], offsets: np.ndarray,
-           stops: Iterator[KeyboardInterrupt | None]) -> None:
-    total, batch = int(offsets[-1]), _batch(job.config)
-    writer = FeatureWriter(job.out / name, offsets=offsets, dimension=spec_of(job.config).feature_dim,
-                           provenance=provenance_of(job.config, variables, batch))
-    done = int(devices.from_first_process(np.int32(writer.done)))
+def _embed(job: Job, part: Part, encode: Callable, stops: Iterator[KeyboardInterrupt | None]) -> None:
+    name, offsets, provenance = part.name, part.offsets(job.config.data), provenance_of(job.config, part.variables, _batch(job.config))
+    if embed_whitened.only_whitening_differs(job.workdir / "embed", job.out):
+        take_over(job.workdir / "embed" / name, job.out / name, provenance)
+    writer = FeatureWriter(job.out / name, offsets=offsets, dimension=spec_of(job.config).feature_dim, provenance=provenance)
+    total, done = int(offsets[-1]), int(devices.from_first_process(np.int32(writer.done)))
     with job.log.progress(f"embed {name}", total, unit="windows", start=done) as advance:
-        for vectors in _vectors(job, segments, variables, encode, done):
+        for vectors in _vectors(job, part, encode, done):
             vectors = vectors[:total - writer.done]  # the last batch is filled up
             writer.append(vectors)
             advance(len(vectors))
@@ -141,15 +167,15 @@ def _embed(job: Job, name: str, variables: Any, encode: Callable, segments: list
                 writer.save()
                 job.log.info(f"embed {name}: asked to stop, {writer.done} windows are saved")
                 raise stop
-    job.log.info(f"embed {name}: {total} windows of {len(segments)} segments")
+    job.log.info(f"embed {name}: {total} windows of {len(part.segments)} segments" + (", which were there" if done == total else ""))
 
 
-def _vectors(job: Job, segments: list[StoredSegment], variables: Any, encode: Callable, done: int) -> Iterator[np.ndarray]:
+def _vectors(job: Job, part: Part, encode: Callable, done: int) -> Iterator[np.ndarray]:
     """Batches of vectors, float32 [batch, P], of all windows behind the first `done`; each process encodes its part and has the whole."""
     config, batch = job.config, _batch(job.config)
-    variables = folded(spec_of(config), devices.from_first_process(variables))
-    for frames, _ in windows_feed(job.workdir / "prepare", segments, "evaluate", crop=config.encoder.crop, batch=batch,
-                                  length=config.data.clip_frames, stride=config.data.clip_stride, start_batch=-(-done // batch),
+    variables = folded(spec_of(config), devices.from_first_process(part.variables))
+    for frames, _ in windows_feed(job.workdir / "prepare", part.segments, part.split, crop=config.encoder.crop, batch=batch,
+                                  length=config.data.clip_frames, stride=config.data.clip_stride, most=part.most, start_batch=-(-done // batch),
                                   process=Process(*devices.process())):
         yield devices.from_all_processes(devices.join(encode(variables, devices.split(frames))))
 

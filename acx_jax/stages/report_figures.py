@@ -15,8 +15,8 @@ from acx_jax.stages.report_inputs import Row
 from acx_jax.stages.report_words import FEATURES, row_name
 
 # Okabe and Ito's colours, told apart by every kind of colour vision.
-FEATURE_COLOURS = {"pretrained": "#0072B2", "adapted": "#D55E00", "given": "#0072B2", "none": "#555555"}
-FEATURE_LINES = {"pretrained": "--", "adapted": "-", "given": "-", "none": ":"}
+FEATURE_COLOURS = {"pretrained": "#0072B2", "adapted": "#D55E00", "whitened": "#000000", "given": "#0072B2", "none": "#555555"}
+FEATURE_LINES = {"pretrained": "--", "adapted": "-", "whitened": "-.", "given": "-", "none": ":"}
 LABEL_COLOURS = ("#009E73", "#CC79A7")
 GREY = "#555555"
 DPI = 160

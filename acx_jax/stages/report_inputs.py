@@ -41,7 +41,8 @@ class Findings(NamedTuple):
 
     rows: the rows over all segments. split_rows: those of one category or one side of ego_involved. margins: float [E,
     Q], how far the logit of abnormal lies above that of normal, by (features, learner). segments: the stored segments of both
-    splits; `episodes` index those of the split "evaluate". comparisons: those of evaluate/comparisons.json.
+    splits; `episodes` index those of the split "evaluate". comparisons: those of evaluate/comparisons.json. whitened: what embed/summary.json says
+    of the whitening, None where there was none.
     """
 
     rows: tuple[Row, ...]
@@ -55,6 +56,7 @@ class Findings(NamedTuple):
     comparisons: tuple[Row, ...]
     windows: int | None
     overrides: dict[str, str]
+    whitened: Row | None = None
 
     @property
     def chance(self) -> float:
@@ -75,6 +77,7 @@ def load(workdir: Path) -> Findings:
     evaluate = workdir / "evaluate"
     rows = [_with_numbers(row) for row in _read_results(evaluate / "results.json")]
     segments, coverage = prepared.load(workdir / "prepare")
+    embedded = _read_json(workdir / "embed" / "summary.json", {})
     return Findings(
         rows=tuple(row for row in rows if _is_whole(row)),
         split_rows=tuple(row for row in rows if not _is_whole(row)),
@@ -84,8 +87,9 @@ def load(workdir: Path) -> Findings:
         coverage=coverage,
         training=load_training(workdir),
         comparisons=tuple(_read_json(evaluate / "comparisons.json", ())),
-        windows=_read_json(workdir / "embed" / "summary.json", {}).get("windows"),
+        windows=embedded.get("windows"),
         overrides=read_overrides(workdir),
+        whitened=embedded.get("whitened"),
     )
 
 

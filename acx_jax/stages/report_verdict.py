@@ -10,7 +10,7 @@ from acx_jax.stages.report_words import accuracy, best_row, learner_name, percen
 
 
 def verdict(findings: Findings, reported: str = "mean", result: str = "trained") -> list[str]:
-    """What the numbers say, one sentence a question: better than chance? than length alone? did adaptation help?
+    """What the numbers say, one sentence a question: better than chance? than length alone? did adaptation help, and whitening?
 
     reported="best": also the accuracies that the published code would name, each of the one model best on its own queries. result: as
     config.adapt.result.
@@ -18,7 +18,7 @@ def verdict(findings: Findings, reported: str = "mean", result: str = "trained")
     best = best_row(findings.rows)
     if best is None:
         return ["No learner gave a number to judge by."]
-    found = [_against_chance(best, findings), *_balanced(findings), *_against_length(best, findings), *_after_adaptation(findings, result)]
+    found = [_against_chance(best, findings), *_balanced(findings), *_against_length(best, findings), *_after_adaptation(findings, result), *_after_whitening(findings)]
     return found + ([_of_best_models(findings.rows)] if reported == "best" else [])
 
 
@@ -86,19 +86,26 @@ def _after_adaptation(findings: Findings, result: str) -> list[str]:
     probe = findings.training.probe
     if training_words.unchanged(result, probe):
         return [training_words.handed_on(result, len(findings.training.losses), probe)]
-    return _against_pretrained(findings)
+    return _changes("Adaptation", "pretrained", "adapted", findings)
 
 
-def _against_pretrained(findings: Findings) -> list[str]:
+def _after_whitening(findings: Findings) -> list[str]:
+    """Against the set that was whitened, which is the last one of the encoder's."""
+    adapted = any(row["features"] == "adapted" for row in findings.rows)
+    return _changes("Whitening by normal videos", "adapted" if adapted else "pretrained", "whitened", findings)
+
+
+def _changes(what: str, before: str, after: str, findings: Findings) -> list[str]:
+    """What became of the accuracy of the learners that saw both sets of features; nothing where there are not both."""
     by_name = {(row["features"], row["learner"]): row for row in findings.rows}
-    changes = [(_change(row, by_name["adapted", learner], *gain), *gain) for (features, learner), row in by_name.items()
-               if features == "pretrained" and ("adapted", learner) in by_name
-               for gain in [_difference(by_name["adapted", learner], row, findings)]]
+    changes = [(_change(row, by_name[after, learner], *gain), *gain) for (features, learner), row in by_name.items()
+               if features == before and (after, learner) in by_name
+               for gain in [_difference(by_name[after, learner], row, findings)]]
     better = [words for words, gain, half in changes if gain > half]
     worse = [words for words, gain, half in changes if -gain > half]
     alike = [words for words, gain, half in changes if not abs(gain) > half]
-    found = [("Adaptation raised the accuracy of ", better), ("Adaptation lowered the accuracy of ", worse),
-             ("Adaptation made no clear difference to ", alike)]
+    found = [(f"{what} raised the accuracy of ", better), (f"{what} lowered the accuracy of ", worse),
+             (f"{what} made no clear difference to ", alike)]
     return [start + "; ".join(of) + "." for start, of in found if of]
 
 

@@ -20,8 +20,9 @@ LEARNERS = {
     "svm": "support vector machine", "bd_cspn": "rectified prototypes (BD-CSPN)", "length": "segment length alone",
     "meta": "meta-learnt start, few steps", "meta_random": "random start, as few steps",
 }
-FEATURES = {"pretrained": "before adaptation", "adapted": "after adaptation", "given": "on given features", "none": ""}
-SEEN = {"pretrained": "on features before adaptation", "adapted": "on features after adaptation", "given": "on given features"}
+FEATURES = {"pretrained": "before adaptation", "adapted": "after adaptation", "whitened": "whitened", "given": "on given features", "none": ""}
+SEEN = {"pretrained": "on features before adaptation", "adapted": "on features after adaptation", "whitened": "on whitened features",
+        "given": "on given features"}
 ENCODERS = {
     "i3d": "Inception I3D", "r2plus1d_tiny": "a very small R(2+1)D", "r2plus1d_18": "R(2+1)D-18",
     "r2plus1d_34": "R(2+1)D-34", "r3d_18": "R3D-18", "mc3_18": "MC3-18",
@@ -39,7 +40,7 @@ def what_was_run(findings: Findings, config: ConfigDict) -> list[str]:
     """The set-up in plain sentences."""
     if config.data.builder == "features":
         return [_protocol(findings, config), f"Features were given: {count(findings.windows or 0, 'vector')}; no encoder was run."]
-    return [_protocol(findings, config), _encoder(findings, config), _adaptation(findings, config)]
+    return [_protocol(findings, config), _encoder(findings, config), _adaptation(findings, config), *_whitening(findings)]
 
 
 def meta_training(config: ConfigDict) -> str:
@@ -162,3 +163,11 @@ def _adaptation(findings: Findings, config: ConfigDict) -> str:
         f"Adaptation: {count(config.adapt.steps, 'step')} of self-supervised training on the {count(len(normal), 'normal segment')} "
         f"of the adaptation split, whose videos are {videos}."
     )
+
+
+def _whitening(findings: Findings) -> list[str]:
+    if findings.whitened is None:
+        return []
+    of = FEATURES[findings.whitened["of"]]
+    return [f"Whitened: the features {of}, in which what varies among {count(findings.whitened['normals'], 'clip')} of the normal segments of the "
+            f"adaptation split is scaled down (embed.whiten is {findings.whitened['weight']})."]

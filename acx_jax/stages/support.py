@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from acx_jax import randomness
 from acx_jax.contracts import ContextFeatures, Episodes
 from acx_jax.errors import WorkError
 from acx_jax.fewshot.augmented import augmented_support, with_copies
-from acx_jax.stages import augment, embed
+from acx_jax.stages import augment, embed, embed_whitened
 from acx_jax.stages.job import Job
 
 
@@ -22,7 +23,7 @@ def load_sets(job: Job) -> dict[str, ContextFeatures]:
     plain = embed.load_sets(job.workdir)
     if not job.config.episodes.augmented:
         return plain
-    return {name: with_copies(features, augment.load_copies(job.workdir, name)) for name, features in plain.items()}
+    return {name: with_copies(features, _copies(job.workdir, name)) for name, features in plain.items()}
 
 
 def fitted_on(job: Job, episodes: Episodes, features: ContextFeatures, *, segments: int) -> Episodes:
@@ -38,3 +39,11 @@ def fitted_on(job: Job, episodes: Episodes, features: ContextFeatures, *, segmen
                         f"{used}: delete it and run the same command again: it is then made anew")
     key = randomness.stream(job.config.seed, "augmented support")
     return episodes._replace(support=augmented_support(key, episodes, segments=segments, held=held, used=used))
+
+
+def _copies(workdir: Path, name: str) -> list[ContextFeatures]:
+    """The augmented sequences of a set; those of the whitened one are another set's, put through the same map."""
+    if name != embed_whitened.WHITENED:
+        return augment.load_copies(workdir, name)
+    base, by = embed_whitened.load_map(workdir / "embed")
+    return [embed_whitened.mapped(copy, by) for copy in augment.load_copies(workdir, base)]

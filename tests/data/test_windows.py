@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acx_jax.data.windows import WINDOWS_PER_BLOCK, block_ranges, window_count
+from acx_jax.data.windows import WINDOWS_PER_BLOCK, block_ranges, most_of_each, spread, window_count
 
 SIZES = {"frames": st.integers(0, 700), "length": st.integers(1, 40), "stride": st.integers(1, 40)}
 
@@ -35,3 +35,11 @@ def test_blocks_by_hand() -> None:
     assert block_ranges(8, length=8, stride=4) == [(0, 8)]
     assert block_ranges(7, length=8, stride=4) == []
     assert block_ranges(75, length=8, stride=4) == [(0, 68), (64, 75)]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 200))
+def test_as_many_of_each_as_fit_in_all(counts: list[int], total: int) -> None:
+    most = most_of_each(counts, total)
+    held = sum(len(spread(count, most)) for count in counts)
+    assert held <= max(total, len(counts)) and (most == 0) == (sum(counts) <= total)
+    assert most == 0 or sum(min(count, most + 1) for count in counts) > total

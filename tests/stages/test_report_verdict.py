@@ -46,3 +46,17 @@ def test_differences_are_of_the_best_row_less_the_others():
     found = report_verdict.against_best(findings)
     assert [(pair["accuracy"], pair["auroc"], pair["apart"]) for pair in found] == [(0.2, 0.3, True), (0.05, -0.02, False)]
     assert report_verdict.against_best(findings._replace(rows=())) == []
+
+
+@pytest.mark.parametrize("features, before", [(("pretrained", "adapted"), "adapted"), (("pretrained",), "pretrained")])
+def test_whitening_is_held_against_the_set_that_was_whitened(features, before):
+    case = make_case(strengths={(name, learner): 1 for name in (*features, "whitened") for learner in ("mcp", "proto")})
+    values = {"pretrained": 0.6, "adapted": 0.7, "whitened": 0.8}
+    rows = [row | {"accuracy": values[row["features"]], "accuracy_ci95": 0.02} for row in case.rows]
+    pairs = [{"row": f"{before}-{learner}", "other": f"whitened-{learner}", "accuracy": values[before] - 0.8, "accuracy_ci95": half}
+             for learner, half in (("mcp", 0.05), ("proto", 0.3))]
+    found = report_verdict.verdict(findings_of(case._replace(rows=rows))._replace(comparisons=tuple(pairs)))
+    change = f"{100 * values[before]:.1f} ± 2.0 % → 80.0 ± 2.0 %; difference +{100 * (0.8 - values[before]):.1f}"
+    assert f"Whitening by normal videos raised the accuracy of the MCP head ({change} ± 5.0)." in found
+    assert f"Whitening by normal videos made no clear difference to prototypes ({change} ± 30.0)." in found
+    assert not any("Whitening" in said for said in report_verdict.verdict(findings_of(make_case())))
