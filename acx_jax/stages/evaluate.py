@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -11,25 +11,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import ABNORMAL, NORMAL, ContextFeatures, Episodes, StoredSegment, in_words
+from acx_jax.contracts import ABNORMAL, NORMAL, ContextFeatures, Episodes
 from acx_jax.data import prepared
-from acx_jax.data.episode_file import Origin, data_hash, digest_of, load_episodes, save_episodes
-from acx_jax.data.episodes import feasible_queries, possible_way
+from acx_jax.data.episode_file import data_hash, digest_of, load_episodes
 from acx_jax.data.meta_split import EVALUATE
 from acx_jax.data.subsets import Subset, subsets
-from acx_jax.errors import UsageError
 from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.learner import Learner
 from acx_jax.fewshot.metrics import chance_accuracy, chance_precision, class_metrics, half_width_95, paired_difference, recalls_by_category
 from acx_jax.runtime.files import write_array, write_json
-from acx_jax.stages import meta_parts, meta_train, support
-from acx_jax.stages.evaluate_table import part_name, queries_in_words, shots_in_words, slug, table
+from acx_jax.stages import evaluate_episodes, meta_parts, meta_train, support
+from acx_jax.stages.evaluate_table import part_name, slug, table
 from acx_jax.stages.job import Job
 from acx_jax.stages.learners import LENGTH, check_dimension, code_of, make_learner, seen_by
 from acx_jax.stages.meta_train import LEARNT, RANDOM
 from acx_jax.stages.scoring import Scorer
 
-EPISODES = "episodes.npz"
 NO_FEATURES = "none"  # of the length baseline, which looks at none
 Measured = tuple[dict[str, Any], dict[str, np.ndarray]]  # a row, and its `class_metrics`
 COMPARED = ("accuracy", "balanced_accuracy", "auroc")  # between every two rows
@@ -69,7 +66,7 @@ def check_possible(config: ConfigDict, workdir: Path) -> None:
     stored = [s for s in prepared.load(workdir / "prepare")[0] if s.segment.split == "evaluate"]
     segments = [s.segment for s in stored]
     if config.episodes.file:
-        _refuse_for_two(config, load_episodes(Path(config.episodes.file), data=data_hash(stored), segments=segments)[0])
+        evaluate_episodes.refuse_for_two(config, load_episodes(Path(config.episodes.file), data=data_hash(stored), segments=segments)[0])
     if config.meta.steps or not config.episodes.file:
         meta_parts.check_possible(config, segments)
 
@@ -83,8 +80,8 @@ def run(job: Job) -> None:
     features = support.load_sets(job)
     for of_set in features.values():
         check_dimension(job.config, of_set.vectors.shape[1])
-    drawn = [(parts[0], _episodes(job, stored)), *((part, episodes) for part in parts[1:]
-                                                   if (episodes := _episodes_of_part(job, part, stored)) is not None)]
+    tried = [(parts[0], evaluate_episodes.whole(job, stored)), *((part, evaluate_episodes.of_part(job, part, stored)) for part in parts[1:])]
+    drawn = [(part, episodes) for part, episodes in tried if episodes is not None]
     given = next(iter(features.values()))
     measured = _rows(job, [Drawn(part, episodes, support.fitted_on(job, episodes, given, segments=len(segments))) for part, episodes in drawn], features)
     rows = [row for of_part in measured for row, _ in of_part]
@@ -94,60 +91,6 @@ def run(job: Job) -> None:
     for line in table(rows, reported=job.config.episodes.reported):
         job.log.info(line)
     job.log.info(f"on {coverage.videos_used} of {coverage.videos_listed} listed videos, data hash {of_data['data']}")
-
-
-def _episodes(job: Job, stored: Sequence[StoredSegment]) -> Episodes:
-    """The episodes drawn, or those of `episodes.file`; written down for others to take."""
-    way = job.config.episodes.way
-    if not meta_parts.of_categories(job.config) and possible_way(way) < way:
-        job.log.info(f"evaluate: {possible_way(way)} classes an episode instead of {way}: there are no more")
-    asked, segments, data = job.config.episodes, [s.segment for s in stored], data_hash(stored)
-    usable = meta_parts.indices_of(job.config, segments, EVALUATE)
-    if asked.file:
-        episodes, origin = load_episodes(Path(asked.file), data=data, segments=segments)
-        _refuse_for_two(job.config, episodes)
-        _refuse_trained_on(asked.file, episodes, usable)
-    else:
-        wanted, queries = meta_parts.asked_queries(job.config), meta_parts.feasible_queries(job.config, segments, EVALUATE)
-        if queries != wanted:
-            job.log.info(f"evaluate: {queries_in_words(queries)} instead of {in_words(wanted)}: the data leave no more beside {asked.shot} shots")
-        episodes = meta_parts.episodes_of(job.config, segments, EVALUATE, count=asked.count, queries=queries)
-        origin = Origin(data, job.config.seed, asked.protocol)
-    save_episodes(job.out / EPISODES, episodes, origin)
-    others = len(segments) - len(usable)
-    job.log.info(f"evaluate: {len(episodes.support)} episodes, {episodes.way}-way {shots_in_words(episodes.shot, asked.augmented)} "
-                 f"{in_words(episodes.queries)}-query, {origin.protocol}, from {len(usable)} segments"
-                 + (f"; the other {others} are meta-training's or the probe's" if others else "")
-                 + (f"; replayed from {asked.file}" if asked.file else ""))
-    return episodes
-
-
-def _refuse_for_two(config: ConfigDict, episodes: Episodes) -> None:
-    asked = [name for name, value in (("config.meta.steps", config.meta.steps), ("config.episodes.rows", config.episodes.rows)) if value]
-    if asked and episodes.categories is not None:
-        raise UsageError(f"config.episodes.file {config.episodes.file} has episodes of normal and {episodes.way - 1} categories, and {' and '.join(asked)} "
-                         "are of two classes, normal and abnormal: leave one of them out")
-
-
-def _refuse_trained_on(file: str, episodes: Episodes, usable: np.ndarray) -> None:
-    if not np.isin(np.concatenate([episodes.support, episodes.query], axis=1), usable).all():
-        raise UsageError(f"config.episodes.file {file} has episodes with segments that meta-training or the probe has seen: set "
-                         "--config.meta.steps=0 and --config.probe.share=0, or take episodes of a run with the same config.meta and config.probe")
-
-
-def _episodes_of_part(job: Job, part: Subset, stored: Sequence[StoredSegment]) -> Episodes | None:
-    """Episodes within one part; None, said aloud, where it allows none."""
-    asked, segments = job.config.episodes, [s.segment for s in stored]
-    queries = feasible_queries([segments[i] for i in part.indices], shot=asked.shot, queries=meta_parts.asked_queries(job.config),
-                               protocol=asked.protocol)
-    if not queries[0]:
-        job.log.info(f"evaluate: no row for {part_name(part)}: its {len(part.indices)} segments allow no {asked.shot}-shot episode")
-        return None
-    job.log.info(f"evaluate: {part_name(part)}: {asked.count} episodes, {queries_in_words(queries)}, from {len(part.indices)} segments")
-    episodes = meta_parts.episodes_among(job.config, segments, part.indices, count=asked.count, queries=queries, seed=job.config.seed)
-    (job.out / "episodes").mkdir(exist_ok=True)
-    save_episodes(job.out / "episodes" / f"{slug(part)}.npz", episodes, Origin(data_hash(stored), job.config.seed, asked.protocol))
-    return episodes
 
 
 def _rows(job: Job, drawn: list[Drawn], features: dict[str, ContextFeatures]) -> list[list[Measured]]:
