@@ -103,7 +103,7 @@ def _roc_curve(axes: Axes, features: str, scores: np.ndarray, classes: np.ndarra
         text = f"{name} {roc_auc_score(classes == ABNORMAL, scores):.3f}".strip()
     else:
         text = f"{name} no curve".strip()
-    axes.text(0.97, height, text, ha="right", fontsize=9, **style)
+    axes.text(0.97, height, text, ha="right", fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}, **style)
 
 
 def _histogram(axes: Axes, scores: np.ndarray, classes: np.ndarray) -> None:

@@ -171,3 +171,18 @@ def test_settings_of_runs_without_it_stay_and_given_features_are_refused():
     assert embed.settings(config_of(embed__whiten=0.1)) == embed.settings(config_of()) | {"embed.whiten": 0.1, "embed.normals": 4000}
     with pytest.raises(UsageError, match="config.embed.whiten is 0.1.*config.data.builder='features' has no such split"):
         schema.validate(config_of(data__builder="features", data__root="x", embed__whiten=0.1))
+
+
+@pytest.mark.parametrize("other, fed_from", [({"embed.whiten": 0.1}, [3, 3, 3]), ({"seed": 1}, [0, 0, 0])])
+def test_another_whitening_encodes_nothing_again_and_another_encoder_all(workdir, whole, monkeypatch, other, fed_from):
+    feed, fed, weight = embed.windows_feed, [], other.get("embed.whiten", 0.5)
+    again = asked(workdir, f"again{weight}", whiten=weight)
+    for folder, settings in ((whole.out, embed.settings(whole.config)), (again.out, embed.settings(whole.config) | other)):
+        (folder / "stage.json").write_text(json.dumps({"depends": {"settings": settings, "stages": {"adapt": "0"}}}))
+    monkeypatch.setattr(embed, "windows_feed", lambda *given, **options: fed.append(options["start_batch"]) or feed(*given, **options))
+    embed.run(again)
+    assert fed == fed_from
+    assert ("embed normals: 12 windows of 3 segments, which were there" in again.log._terminal.getvalue()) == (fed_from[0] == 3)
+    np.testing.assert_allclose(map_of(again), whitening(vectors(whole, "normals"), weight), rtol=1e-9)
+    assert vectors(again, "adapted").tobytes() == vectors(whole, "adapted").tobytes()
+    assert not list(again.out.glob("*.taken"))

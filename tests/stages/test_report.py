@@ -91,6 +91,16 @@ def test_no_absolute_path_and_the_command_is_quoted(small_report, tmp_path_facto
     assert "--workdir=runs/small0 '--config.data.root=my videos' --config.adapt.steps=12" in small_report[1]
 
 
+def test_a_whitened_set_is_told_of_and_drawn(tmp_path):
+    case = make_case(strengths={("pretrained", "proto"): 0.5, ("whitened", "proto"): 0.9, ("none", "length"): 0.0})
+    html, text = make_report(case, tmp_path)
+    assert "| prototypes whitened | all |" in text and "Whitened: " not in text and "prototypes whitened" in Page(html).text
+    findings = findings_of(case)._replace(whitened={"of": "pretrained", "normals": 4000, "weight": 0.1})
+    said = report_words.what_was_run(findings, schema.default_config())[-1]
+    assert said == ("Whitened: the features before adaptation, in which what varies among 4,000 clips of the normal segments of the adaptation split is "
+                    "scaled down (embed.whiten is 0.1).")
+
+
 def test_names_of_videos_cannot_break_the_page(tmp_path):
     html, text = make_report(make_case(name=NASTY, **FEW), tmp_path)
     page = Page(html)
