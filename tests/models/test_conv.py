@@ -12,6 +12,8 @@ from acx_jax.models.batch_norm import BatchNorm
 from acx_jax.models.conv import Conv3D, conv3d, same_padding
 from acx_jax.models.i3d import max_pool
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 DIMENSIONS = ("NTHWC", "THWIO", "NTHWC")
 
 

@@ -10,6 +10,8 @@ from acx_jax.models.encoders import ENCODERS, check_clip_shape, cut, folded, ini
 from acx_jax.models.i3d import LOGITS
 from acx_jax.models.resnet3d import FORMS, VARIANTS, ResNet3D, middle_planes
 
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 TINY = ENCODERS["r2plus1d_tiny"]
 SHAPE = (2, 8, 16, 16, 3)
 
@@ -142,7 +144,7 @@ def test_frozen_stages_keep_their_statistics_and_get_no_gradient(tiny: dict) -> 
 
 
 @pytest.mark.parametrize("name", ["r2plus1d_tiny", pytest.param("r3d_18", marks=pytest.mark.slow), pytest.param("i3d", marks=pytest.mark.slow)])
-def test_folded_norms_change_nothing(name: str, quick_compiler) -> None:
+def test_folded_norms_change_nothing(name: str) -> None:
     spec, x = ENCODERS[name], np.random.default_rng(0).standard_normal((1, 8, 32, 32, 3)).astype(np.float32)
     variables = varied(init_variables(spec, jax.random.key(0), x.shape))
     plain = jax.jit(lambda v: spec.build().apply(v, x, train=False))(variables)
