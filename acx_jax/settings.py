@@ -148,6 +148,8 @@ SCHEMA: dict[str, Setting] = {
                                "by the stage augment"),
     "embed.whiten": Setting(0.0, *_between(0, 0.99), "a further set of features, in which what varies among clips of the normal videos that adapt is "
                             "scaled down: the weight of those clips' covariance in the whitening; 0: no such set"),
+    "embed.centre": Setting(False, *_EITHER, "the mean of those clips is taken away from the whitened vectors, too: mcp needs it, heads without a bias "
+                            "(ridge, svm, cosine) lose by it"),
     "embed.normals": Setting(4000, *_between(2), "clips of those normal videos that are encoded for it, spread evenly, at most"),
     "episodes.count": Setting(200, *_between(2), "episodes to evaluate"),
     "episodes.classes": Setting("labels", *_one_of("labels", "categories"), "what is told apart: normal and abnormal, or normal and "

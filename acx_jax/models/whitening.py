@@ -1,7 +1,7 @@
 """Whitening: a linear map of vectors, learnt from those of ordinary clips, that scales down the directions in which these vary most.
 
 The map is the symmetric one (ZCA) of a covariance that is shrunk towards a multiple of the identity, as Ledoit and Wolf do (A well-conditioned
-estimator for large-dimensional covariance matrices, J. Multivariate Analysis 88, 2004), here with a weight that is given. Nothing is centred.
+estimator for large-dimensional covariance matrices, J. Multivariate Analysis 88, 2004), here with a weight that is given. Centring is left to choose: heads without a bias need the mean.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ class Moments(NamedTuple):
     covariance: np.ndarray
 
 
+class Whitening(NamedTuple):
+    """x -> (x - mean) @ by; mean float64 [P], zeros where nothing is centred, by float64 [P, P] and symmetric."""
+
+    mean: np.ndarray
+    by: np.ndarray
+
+
 def moments(vectors: np.ndarray, *, block: int = BLOCK) -> Moments:
     """vectors: float [n, P], n at least 2, which may be memory-mapped: it is gone through twice, `block` rows at a time."""
     count, size = vectors.shape
@@ -41,11 +48,11 @@ def shrunk(covariance: np.ndarray, weight: float) -> np.ndarray:
     return weight * covariance + (1 - weight) * np.trace(covariance) / size * np.eye(size)
 
 
-def whitening(vectors: np.ndarray, weight: float, *, block: int = BLOCK) -> np.ndarray:
-    """The map W, float64 [P, P] and symmetric, for `apply_map`: the shrunk covariance to the power of -1/2, times what leaves the mean
-    squared norm of `vectors` as it is.
+def whitening(vectors: np.ndarray, weight: float, *, centred: bool = False, block: int = BLOCK) -> Whitening:
+    """The map for `apply_map`: the shrunk covariance to the power of -1/2, times what leaves the mean squared norm of `vectors` as it is.
 
-    vectors: float [n, P]. weight: of their covariance, 0 (W is the identity) to below 1. Raises ValueError when there are fewer than 2
+    vectors: float [n, P]. weight: of their covariance, 0 (`by` is the identity, where nothing is centred) to below 1. centred: their
+    mean is taken away. Raises ValueError when there are fewer than 2
     vectors, or nothing varies among them.
     """
     if len(vectors) < 2:
@@ -56,13 +63,14 @@ def whitening(vectors: np.ndarray, weight: float, *, block: int = BLOCK) -> np.n
         raise ValueError(f"all {count} vectors are the same")
     values, directions = np.linalg.eigh(shrunk(covariance, weight))
     root = (directions / np.sqrt(values)) @ directions.T
-    scale = np.sqrt(np.trace(second) / np.einsum("ij,jk,ki->", root, second, root, optimize=True))
-    return scale * (root + root.T) / 2
+    kept = second - np.outer(mean, mean) if centred else second
+    scale = np.sqrt(np.trace(second) / np.einsum("ij,jk,ki->", root, kept, root, optimize=True))
+    return Whitening(mean if centred else np.zeros_like(mean), scale * (root + root.T) / 2)
 
 
-def apply_map(vectors: np.ndarray, by: np.ndarray, *, block: int = BLOCK) -> Iterator[np.ndarray]:
-    """Yields vectors @ by, float32, `block` rows at a time. vectors: float [n, P]; by: float64 [P, P]."""
-    return ((rows @ by).astype(np.float32) for rows in _blocks(vectors, block))
+def apply_map(vectors: np.ndarray, to: Whitening, *, block: int = BLOCK) -> Iterator[np.ndarray]:
+    """Yields (vectors - mean) @ by, float32, `block` rows at a time. vectors: float [n, P]."""
+    return (((rows - to.mean) @ to.by).astype(np.float32) for rows in _blocks(vectors, block))
 
 
 def _blocks(vectors: np.ndarray, block: int) -> Iterator[np.ndarray]:

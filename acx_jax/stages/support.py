@@ -45,5 +45,5 @@ def _copies(workdir: Path, name: str) -> list[ContextFeatures]:
     """The augmented sequences of a set; those of the whitened one are another set's, put through the same map."""
     if name != embed_whitened.WHITENED:
         return augment.load_copies(workdir, name)
-    base, by = embed_whitened.load_map(workdir / "embed")
-    return [embed_whitened.mapped(copy, by) for copy in augment.load_copies(workdir, base)]
+    base, to = embed_whitened.load_map(workdir / "embed")
+    return [embed_whitened.mapped(copy, to) for copy in augment.load_copies(workdir, base)]

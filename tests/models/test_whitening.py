@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.linalg import fractional_matrix_power
 
-from acx_jax.models.whitening import apply_map, moments, shrunk, whitening
+from acx_jax.models.whitening import Whitening, apply_map, moments, shrunk, whitening
 
 SIZES = st.tuples(st.integers(2, 40), st.integers(1, 12), st.integers(0, 2**32 - 1))
 
@@ -16,37 +16,39 @@ def sample(count: int, size: int, seed: int) -> np.ndarray:
     return (rng.normal(3, 2, size) + rng.normal(0, 1, (count, size)) @ (rng.normal(0, 1, (size, size)) * 10 ** rng.uniform(-2, 1, size))).astype(np.float32)
 
 
-def mapped(vectors: np.ndarray, by: np.ndarray, **options) -> np.ndarray:
-    return np.concatenate(list(apply_map(vectors, by, **options)))
+def mapped(vectors: np.ndarray, to: Whitening, **options) -> np.ndarray:
+    return np.concatenate(list(apply_map(vectors, to, **options)))
 
 
-def by_definition(vectors: np.ndarray, weight: float) -> np.ndarray:
+def by_definition(vectors: np.ndarray, weight: float, centred: bool) -> np.ndarray:
     exact = vectors.astype(np.float64)
     covariance = np.atleast_2d(np.cov(exact.T))
     wanted = weight * covariance + (1 - weight) * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    images = exact @ fractional_matrix_power(wanted, -0.5)
+    images = (exact - centred * exact.mean(axis=0)) @ fractional_matrix_power(wanted, -0.5)
     return images * np.sqrt((exact**2).sum() / (images**2).sum())
 
 
 @settings(deadline=None, max_examples=60)
-@given(SIZES, st.floats(0, 0.99))
-def test_the_map_is_what_it_is_defined_to_be(sizes, weight):
+@given(SIZES, st.floats(0, 0.99), st.booleans())
+def test_the_map_is_what_it_is_defined_to_be(sizes, weight, centred):
     vectors = sample(*sizes)
-    by = whitening(vectors, weight)
-    expected = by_definition(vectors, weight)
+    to = whitening(vectors, weight, centred=centred)
+    expected = by_definition(vectors, weight, centred)
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(mapped(vectors, by) / scale, expected / scale, atol=1e-5)
-    assert np.array_equal(by, by.T) and mapped(vectors, by).dtype == np.float32
+    np.testing.assert_allclose(mapped(vectors, to) / scale, expected / scale, atol=1e-5)
+    assert np.array_equal(to.by, to.by.T) and mapped(vectors, to).dtype == np.float32
 
 
 @settings(deadline=None, max_examples=30)
-@given(SIZES, st.floats(0, 0.99), st.integers(1, 50))
-def test_blocks_change_nothing_and_the_mean_squared_norm_stays(sizes, weight, block):
+@given(SIZES, st.floats(0, 0.99), st.booleans(), st.integers(1, 50))
+def test_blocks_change_nothing_and_the_mean_squared_norm_stays(sizes, weight, centred, block):
     vectors = sample(*sizes)
-    by = whitening(vectors, weight)
-    np.testing.assert_allclose(whitening(vectors, weight, block=block), by, rtol=1e-7, atol=1e-9 * np.abs(by).max())
-    np.testing.assert_allclose(mapped(vectors, by, block=block), mapped(vectors, by), rtol=1e-5, atol=1e-5 * np.abs(vectors).max())
-    assert (mapped(vectors, by).astype(np.float64)**2).sum() == pytest.approx((vectors.astype(np.float64)**2).sum(), rel=1e-5)
+    to = whitening(vectors, weight, centred=centred)
+    for of_blocks, of_all in zip(whitening(vectors, weight, centred=centred, block=block), to, strict=True):
+        np.testing.assert_allclose(of_blocks, of_all, rtol=1e-7, atol=1e-9 * np.abs(of_all).max())
+    images = mapped(vectors, to)
+    np.testing.assert_allclose(mapped(vectors, to, block=block), images, rtol=1e-5, atol=1e-5 * np.abs(images).max())
+    assert (images.astype(np.float64)**2).sum() == pytest.approx((vectors.astype(np.float64)**2).sum(), rel=1e-5)
 
 
 @settings(deadline=None, max_examples=20)
@@ -56,13 +58,14 @@ def test_all_of_the_covariance_leaves_every_direction_as_wide_and_none_of_it_cha
     vectors = (5 + rng.normal(0, 1, (200, size)) @ (np.eye(size) + rng.uniform(-0.5, 0.5, (size, size)) / size)) * np.linspace(1, 10, size)
     widths = moments(mapped(vectors, whitening(vectors, 1 - 1e-9))).covariance
     np.testing.assert_allclose(widths / widths[0, 0], np.eye(size), atol=1e-3)
-    np.testing.assert_allclose(whitening(vectors, 0.0), np.eye(size), atol=1e-9)
+    np.testing.assert_allclose(whitening(vectors, 0.0).by, np.eye(size), atol=1e-9)
 
 
-def test_what_varies_most_is_scaled_down_most_and_nothing_is_centred():
+def test_what_varies_most_is_scaled_down_most_and_what_is_not_asked_for_is_not_centred():
     vectors = np.array([[9, 1], [11, 1], [9, 1.2], [11, 1.2]], np.float32)
-    by = whitening(vectors, 0.9)
-    assert by[0, 0] < 0.5 * by[1, 1] and not np.isclose(mapped(vectors, by).mean(axis=0), 0, atol=0.1).any()
+    to = whitening(vectors, 0.9)
+    assert to.by[0, 0] < 0.5 * to.by[1, 1] and not np.isclose(mapped(vectors, to).mean(axis=0), 0, atol=0.1).any()
+    np.testing.assert_allclose(mapped(vectors, whitening(vectors, 0.9, centred=True)).mean(axis=0), 0, atol=1e-5)
 
 
 def test_the_covariance_keeps_its_digits_beside_a_large_mean():

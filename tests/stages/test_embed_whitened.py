@@ -18,7 +18,7 @@ from acx_jax.data import prepared
 from acx_jax.data.feature_store import FeatureWriter
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.models import pretrained
-from acx_jax.models.whitening import apply_map, whitening
+from acx_jax.models.whitening import Whitening, apply_map, whitening
 from acx_jax.runtime.checkpoints import save_variables
 from acx_jax.runtime.stopping import Terminated
 from acx_jax.stages import augment, embed, embed_whitened, support
@@ -70,19 +70,32 @@ def vectors(of: Job, name: str) -> np.ndarray:
     return np.load(of.out / name / "vectors.npy")
 
 
-def map_of(of: Job) -> np.ndarray:
+def map_of(of: Job) -> Whitening:
     return embed_whitened.load_map(of.out)[1]
 
 
 def test_the_map_is_learnt_from_the_adapted_encoders_vectors_of_normal_videos_and_whitens_its_set(workdir, whole):
     assert vectors(whole, "normals").shape == (12, 128) and embed_whitened.load_map(whole.out)[0] == "adapted"
-    np.testing.assert_allclose(map_of(whole), whitening(vectors(whole, "normals"), 0.5), rtol=1e-9)
+    np.testing.assert_allclose(map_of(whole).by, whitening(vectors(whole, "normals"), 0.5).by, rtol=1e-9)
+    assert not map_of(whole).mean.any()
     expected = np.concatenate(list(apply_map(vectors(whole, "adapted"), map_of(whole))))
     assert np.array_equal(vectors(whole, "whitened"), expected) and not np.allclose(expected, vectors(whole, "adapted"), rtol=0.01)
     assert {name: len(of.vectors) for name, of in embed.load_sets(workdir).items()} == {"pretrained": 12, "adapted": 12, "whitened": 12}
-    assert json.loads((whole.out / "summary.json").read_text())["whitened"] == {"of": "adapted", "normals": 12, "weight": 0.5}
+    assert json.loads((whole.out / "summary.json").read_text())["whitened"] == {"of": "adapted", "normals": 12, "weight": 0.5, "centred": False}
     said = whole.log._terminal.getvalue()
     assert "embed normals: 12 windows of 3 segments" in said and "whitened by 12 windows of normal segments" in said
+
+
+def test_centred_the_normals_have_no_mean_and_their_norm(workdir, whole):
+    """The whitened set is put through the map that takes the normals' mean away."""
+    centred = asked(workdir, "centred", centre=True)
+    embed.run(centred)
+    known = np.concatenate(list(apply_map(vectors(centred, "normals"), map_of(centred))))
+    np.testing.assert_allclose(known.mean(axis=0), 0, atol=1e-5 * np.abs(known).max())
+    assert (known**2).sum() == pytest.approx((vectors(centred, "normals")**2).sum(), rel=1e-4)
+    np.testing.assert_array_equal(vectors(centred, "whitened"), np.concatenate(list(apply_map(vectors(centred, "adapted"), map_of(centred)))))
+    assert not np.allclose(vectors(centred, "whitened"), vectors(whole, "whitened"), rtol=0.01)
+    assert embed.settings(centred.config) == embed.settings(whole.config) | {"embed.centre": True}
 
 
 def test_no_other_video_and_no_abnormal_segment_enters_the_map(whole, tmp_path_factory):
@@ -91,7 +104,7 @@ def test_no_other_video_and_no_abnormal_segment_enters_the_map(whole, tmp_path_f
     changed = asked(prepared_of([*NORMAL, *others, others[0]._replace(video="more")], tmp_path_factory), "changed")
     embed.run(changed)
     assert not np.isclose(vectors(changed, "adapted")[:12], vectors(whole, "adapted"), rtol=1e-3).all()
-    assert vectors(changed, "normals").tobytes() == vectors(whole, "normals").tobytes() and np.array_equal(map_of(changed), map_of(whole))
+    assert vectors(changed, "normals").tobytes() == vectors(whole, "normals").tobytes() and np.array_equal(map_of(changed).by, map_of(whole).by)
 
 
 def test_at_most_so_many_windows_spread_over_all_segments(workdir, whole):
@@ -135,7 +148,7 @@ def test_copies_of_the_whitened_set_are_mapped_copies(workdir, whole, monkeypatc
     copies = [features._replace(vectors=features.vectors + 1) for features in [embed.load_sets(workdir)["adapted"]]]
     monkeypatch.setattr(augment, "load_copies", lambda of, name: {"adapted": copies}[name])
     [copy] = support._copies(workdir, "whitened")
-    np.testing.assert_allclose(copy.vectors, (vectors(whole, "adapted").astype(np.float64) + 1) @ map_of(whole), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(copy.vectors, (vectors(whole, "adapted").astype(np.float64) + 1) @ map_of(whole).by, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("normal", [0, 1])
@@ -183,6 +196,6 @@ def test_another_whitening_encodes_nothing_again_and_another_encoder_all(workdir
     embed.run(again)
     assert fed == fed_from
     assert ("embed normals: 12 windows of 3 segments, which were there" in again.log._terminal.getvalue()) == (fed_from[0] == 3)
-    np.testing.assert_allclose(map_of(again), whitening(vectors(whole, "normals"), weight), rtol=1e-9)
+    np.testing.assert_allclose(map_of(again).by, whitening(vectors(whole, "normals"), weight).by, rtol=1e-9)
     assert vectors(again, "adapted").tobytes() == vectors(whole, "adapted").tobytes()
     assert not list(again.out.glob("*.taken"))
