@@ -12,10 +12,11 @@ SMALL = ("--config.encoder.arch=r2plus1d_tiny", "--config.encoder.weights=random
          "--config.learners.mcp.groups=8", "--config.learners.mcp.epochs=3", "--config.learners.linear.epochs=3", "--config.report.samples=1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, shot, options", [
     ("dad_dashcam", 1, ("--config.episodes.shot=1", "--config.episodes.query=4")),
-    pytest.param("ucsd_ped1", 5, (), marks=pytest.mark.slow),
-    pytest.param("cctv_accident", 5, (), marks=pytest.mark.slow),
+    ("ucsd_ped1", 5, ()),
+    ("cctv_accident", 5, ()),
 ])
 def test_real_footage(acx, real_data, tmp_path, name, shot, options):
     root = real_data / name

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from media import grey_frames, write_video  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_whole_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(feed, "WIDTH", 48)
     monkeypatch.setattr(feed, "HEIGHT", 40)
