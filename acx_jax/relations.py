@@ -69,7 +69,9 @@ def _frozen(config: ConfigDict) -> list[Relation]:
 def _ends_within(config: ConfigDict, frozen: str) -> bool:
     """Whether the encoder ends with or before a frozen stage; False where either is no stage, which is told elsewhere."""
     stages, last = ENCODER_STAGES[config.encoder.arch], config.encoder.stage or ENCODER_STAGES[config.encoder.arch][-1]
-    return frozen in stages and last in stages and stages.index(last) <= stages.index(frozen)
+    if frozen not in stages or last not in stages:
+        return False
+    return all(name.startswith("MaxPool3d") for name in stages[stages.index(frozen) + 1:stages.index(last) + 1])  # those have no weights
 
 
 def _a_stage(training: str, frozen: str, arch: str) -> Relation:

@@ -131,6 +131,7 @@ def test_remembered_value_of_a_wrong_type_is_named(key, value):
     ({"encoder.arch": "r2plus1d_18"}, "config.encoder.weights is 'i3d_kinetics400'"),
     ({"encoder.stage": "layer1"}, "config.encoder.stage is 'layer1', expected a stage of i3d: Conv3d_1a_7x7, "),
     ({"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_4f"}, "config.encoder.stage is 'Mixed_3c', and config.adapt.freeze keeps all up to 'Mixed_4f'"),
+    ({"encoder.stage": "MaxPool3d_5a_2x2", "adapt.freeze": "Mixed_4f"}, "config.encoder.stage is 'MaxPool3d_5a_2x2', and config.adapt.freeze"),
     ({"adapt.freeze": "Mixed_5c"}, "config.encoder.stage is '', and config.adapt.freeze keeps all up to 'Mixed_5c'"),
     ({"encoder.stage": "Mixed_3c", "adapt.steps": 0, "source.steps": 1, "source.freeze": "Mixed_3c"}, "config.encoder.stage is 'Mixed_3c', and config.source.freeze"),
     ({"learners.mcp.hidden": 30}, "config.learners.mcp.hidden is 30"),
