@@ -56,7 +56,7 @@ def _frozen(config: ConfigDict) -> list[Relation]:
     """Of the stages that keep their weights, and the one at which the encoder ends."""
     stage, arch = config.encoder.stage, config.encoder.arch
     return [
-        (config.adapt.steps == 0 or config.data.builder == "features" or not _ends_within(config, config.adapt.freeze),
+        (config.adapt.steps == 0 or config.source.steps > 0 or config.data.builder == "features" or not _ends_within(config, config.adapt.freeze),
          f"config.encoder.stage is {stage!r}, and config.adapt.freeze keeps all up to {config.adapt.freeze!r}, so that adaptation trains "
          "nothing of the encoder: name an earlier stage, or leave adaptation out with --config.adapt.steps=0"),
         (config.source.steps == 0 or not _ends_within(config, config.source.freeze),

@@ -144,7 +144,8 @@ def test_settings_at_odds_are_named(values, named):
     assert str(error.value).startswith(named)
 
 
-@pytest.mark.parametrize("values", [{"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_3b"}, {"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_4f", "adapt.steps": 0}])
+@pytest.mark.parametrize("values", [{"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_3b"}, {"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_4f", "adapt.steps": 0},
+                                    {"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_4f", "source.steps": 1}])
 def test_an_encoder_may_end_behind_what_is_frozen_or_without_adaptation(values):
     schema.validate(synthetic(**values))
 
