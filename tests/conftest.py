@@ -57,7 +57,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_backend_optimization_level=0",
-        "JAX_COMPILATION_CACHE_DIR": str(_of_all_workers(tmp_path_factory) / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
@@ -93,12 +93,6 @@ def acx_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.Comple
 def _text(stream: io.TextIOWrapper) -> str:
     stream.seek(0)
     return stream.read()
-
-
-def _of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this session, which the workers of pytest-xdist share."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def _shared_data() -> Path:

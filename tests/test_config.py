@@ -147,7 +147,8 @@ def test_settings_at_odds_are_named(values, named):
 @pytest.mark.parametrize("values", [{"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_3b"}, {"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_4f", "adapt.steps": 0},
                                     {"encoder.stage": "Mixed_3c", "adapt.freeze": "Mixed_4f", "source.steps": 1}])
 def test_an_encoder_may_end_behind_what_is_frozen_or_without_adaptation(values):
-    schema.validate(synthetic(**values))
+    config = synthetic(**values)
+    assert schema.validate(config) is config
 
 
 def test_values_at_their_limits_hold():

@@ -1,7 +1,7 @@
 """The clip encoders by name: how each is built, what its input must be like and what it returns."""
 import re
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
@@ -68,6 +68,7 @@ ENCODERS: dict[str, EncoderSpec] = {
 }
 
 
+@cache  # it traces the network for the size of its vectors
 def cut(spec: EncoderSpec, stage: str) -> EncoderSpec:
     """The encoder that ends at one of its stages, whose features it pools over time and space; it takes the variables of the whole one."""
     build = partial(spec.build, last=stage)

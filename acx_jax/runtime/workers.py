@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -11,6 +12,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
+
+from acx_jax.errors import WorkError
 
 BEAT = 1.0  # seconds between two signs of life, at least
 START = 60.0  # seconds that a process may take to start and to import what it works with, before patience counts
@@ -42,7 +45,8 @@ class _Worker:
     def give(self, index: int, item: Any) -> None:
         """Starts it on an item."""
         self.index, self.last = index, time.monotonic() + (0 if self.started else START)
-        self.pipe.send(item)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has died meanwhile, which `_heard` finds out
+            self.pipe.send(item)
 
     def end(self) -> None:
         """Kills the process."""
@@ -61,8 +65,8 @@ def work(function: Callable[[Any, Beat], Any], items: Sequence[Any], *, workers:
     """Yields (index, function(item, beat)) of every item, as they are done, or (index, Died) where the process did not live to give one.
 
     `function` calls `beat()` as often as it likes while it gets on; after `patience` seconds without one its process is killed.
-    function and items must be picklable; preload: modules that are imported once for all processes. Raises what `function` raises.
-    When the caller stops, so do the processes.
+    function and items must be picklable; preload: modules that are imported once for all processes. Raises what `function` raises, WorkError where a
+    process did not start. When the caller stops, so do the processes.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -93,6 +97,8 @@ def _heard(busy: list[_Worker], patience: float) -> list[tuple[_Worker, Any]]:
     now, found = time.monotonic(), []
     for worker in busy:
         result = _message(worker)
+        if isinstance(result, Died) and not worker.started:
+            raise WorkError(f"a process that reads videos did not start: {result.reason}; see what it said above, or lower --config.data.workers")
         if result is not None:
             worker.last, worker.started = now, True
         if isinstance(result, _Failed):

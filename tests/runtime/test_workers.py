@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from acx_jax.errors import WorkError
+from acx_jax.runtime import workers
 from acx_jax.runtime.workers import Died, work
 
 
@@ -46,6 +48,30 @@ def test_one_that_dies_costs_its_item_alone():
     assert [results[i][0] for i in (0, 3)] == [0, 3]
     assert [results[i] for i in (1, 2, 4)] == [Died("its process was ended by SIGKILL"), Died("its process ended with status 3"),
                                                Died("its process was ended by SIGKILL")]
+
+
+class Unstartable:
+    """A function that ends the process that is to have it."""
+
+    def __reduce__(self):
+        return os._exit, (7,)
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_its_item():
+    with pytest.raises(WorkError, match="did not start: its process ended with status 7; .*--config.data.workers"):
+        dict(work(Unstartable(), [1, 2], workers=1, patience=30.0))
+
+
+def test_one_that_died_before_it_was_given_an_item_is_told_of_and_costs_that():
+    context = multiprocessing.get_context("forkserver")
+    worker = workers._Worker(context, task)
+    assert worker.pipe.poll(60) and worker.pipe.recv() == ()
+    worker.started = True
+    worker.process.kill()
+    worker.process.join()
+    worker.give(0, ("x", 0))
+    assert workers._heard([worker], 30.0) == [(worker, Died("its process was ended by SIGKILL"))]
+    worker.end()
 
 
 def test_one_that_hangs_is_given_up_and_one_that_is_slow_is_not():

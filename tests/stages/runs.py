@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 from acx_jax import config as schema
 from acx_jax.runtime.run_log import RunLog
@@ -18,3 +23,12 @@ def bring(goal: str, settings: dict[str, Any], root: Path, workdir: Path, **valu
     pipeline.refuse(goal, config)
     pipeline.bring_up_to_date(goal, config=config, workdir=workdir, log=RunLog(terminal=said))
     return said.getvalue()
+
+
+@contextmanager
+def compiled_once(stage: ModuleType) -> Iterator[None]:
+    """The encoder of a stage's module is compiled for the first run inside, and serves all others."""
+    made, kept = stage._encoder, {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "_encoder", lambda config: kept.setdefault("encode", made(config)))
+        yield

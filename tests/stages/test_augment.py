@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from adapt_case import job, prepare
-from runs import bring
+from runs import bring, compiled_once
 
 from acx_jax import config as schema
 from acx_jax import randomness
@@ -40,9 +40,7 @@ def workdir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def one_program():
     """The stage's encoder, compiled once for all tests."""
-    made, kept = augment._encoder, {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(augment, "_encoder", lambda config: kept.setdefault("encode", made(config)))
+    with compiled_once(augment):
         yield
 
 

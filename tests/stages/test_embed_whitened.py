@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from adapt_case import job, prepare
+from runs import compiled_once
 
 from acx_jax import config as schema
 from acx_jax.contracts import Segment
@@ -41,9 +42,7 @@ def prepared_of(segments: list[Segment], factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module", autouse=True)
 def one_program():
     """The stage's encoder, compiled once for all tests."""
-    made, kept = embed._encoder, {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embed, "_encoder", lambda config: kept.setdefault("encode", made(config)))
+    with compiled_once(embed):
         yield
 
 
