@@ -33,18 +33,26 @@ def wanted_config(request: Request) -> ConfigDict:
 def remembering(request: Request) -> Iterator[ConfigDict]:
     """Gives `wanted_config`, which the workdir remembers from now on, unless the run inside refuses it: by UsageError.
 
-    Then the workdir remembers what it did before. Where that is nothing, as of a first run, it keeps what was refused and says so: that holds for
+    Then the workdir remembers what it did before, unless a stage was made with the new settings: that work would be redone for the old ones.
+    Where it remembered nothing, as of a first run, it keeps what was refused and says so: that holds for
     runs that only change it, and no longer for one that names its --config anew.
     """
-    before = _read_memory(request.workdir / MEMORY)
+    before, made = _read_memory(request.workdir / MEMORY), _made(request.workdir)
     config, memory = _resolve(request)
     write_json(request.workdir / MEMORY, memory)
     try:
         yield config
     except UsageError:
-        accepted = before is not None and not before["refused"]
-        write_json(request.workdir / MEMORY, before if accepted else memory | {"refused": True})
+        if before is None or before["refused"]:
+            write_json(request.workdir / MEMORY, memory | {"refused": True})
+        elif _made(request.workdir) == made:
+            write_json(request.workdir / MEMORY, before)
         raise
+
+
+def _made(workdir: Path) -> list[str]:
+    """What the stages in a workdir were made from; but for the check, which is soon made again."""
+    return [stamp.read_text() for stamp in sorted(workdir.glob("*/stage.json")) if stamp.parent.name != "check"]
 
 
 def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:

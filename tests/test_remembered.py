@@ -69,6 +69,15 @@ def test_what_a_run_refuses_later_is_not_remembered(tmp_path):
         assert (again.episodes.shot, again.seed) == (2, 0)
 
 
+@pytest.mark.parametrize("made, kept", [("adapt", True), ("prepare", True), ("check", False), ("", False)])
+def test_settings_that_work_was_done_with_are_kept_although_the_run_was_refused(tmp_path, made, kept):
+    """Else the next run would redo hours of adaptation for the settings of before."""
+    start(tmp_path / "w", write_config(tmp_path / "mine.py"), made="adapt", adapt__steps="3")
+    with pytest.raises(UsageError, match="do not allow"):
+        start(tmp_path / "w", refused=True, made=made, adapt__steps="5000", episodes__shot="9")
+    assert start(tmp_path / "w", episodes__shot="2").adapt.steps == (5000 if kept else 3)
+
+
 def test_a_first_run_that_is_refused_can_be_mended_and_is_forgotten_where_the_config_is_named_anew(tmp_path):
     config = write_config(tmp_path / "mine.py")
     for _ in range(2):

@@ -16,7 +16,7 @@ from acx_jax.data.check.faults import Faults
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import WorkError
 from acx_jax.runtime.files import write_json
-from acx_jax.stages import check_words, prepare
+from acx_jax.stages import check_words, looks, prepare
 from acx_jax.stages.check_media import Found, Videos, look, media
 from acx_jax.stages.job import Job
 from acx_jax.stages.meta_parts import asked_queries
@@ -45,6 +45,16 @@ def run(job: Job) -> None:
         job.log.info(f"  {line}")
     for warning in found.warnings:
         job.log.info(f"  warning: {warning}")
+
+
+def damage(folder: Path) -> str:
+    """What of a finished check may be otherwise the next time: looks that were lost, where the findings stopped the run; "" for nothing."""
+    try:
+        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{REPORT} cannot be read"
+    lost = sum(reason.startswith(looks.LOST) for reason in found.get("unreadable", {}).values())
+    return f"{lost} of its looks at videos {'was' if lost == 1 else 'were'} lost" if lost and found["problems"] else ""
 
 
 def raise_problems(workdir: Path) -> None:

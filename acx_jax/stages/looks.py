@@ -16,6 +16,7 @@ from acx_jax.data.probe import Probe, look_closer, probe, unread
 from acx_jax.runtime import workers
 from acx_jax.runtime.workers import Beat, Died
 
+LOST = "cannot be looked at: "  # before the reason where a process did not live to give its look
 Look = Callable[[Path, Beat], Probe]
 
 
@@ -41,7 +42,7 @@ def _in_order(look: Callable, paths: Sequence[Path], config: ConfigDict, *, dead
     """What `look` gives of each video, and `dead` of the reason where its process did not live to give it."""
     found: list[Any] = [None] * len(paths)
     for index, result in _each(look, paths, config):
-        found[index] = dead(f"cannot be read: {result.reason}") if isinstance(result, Died) else result
+        found[index] = dead(f"{LOST}{result.reason}") if isinstance(result, Died) else result
         advance(1)
     return found
 

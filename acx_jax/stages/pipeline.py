@@ -39,7 +39,7 @@ class Stage(NamedTuple):
 
 
 STAGES: dict[str, Stage] = {
-    "check": Stage((), check.settings, check.run, prepare.inputs),
+    "check": Stage((), check.settings, check.run, prepare.inputs, check.damage),
     "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs, prepared.damage),
     "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs, take_part=adapt.take_part),
     "embed": Stage(("prepare", "adapt"), embed.settings, embed.run, encoder.inputs, take_part=embed.take_part),

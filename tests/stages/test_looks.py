@@ -36,8 +36,8 @@ def test_looks_are_in_order_and_one_that_hangs_or_crashes_costs_its_own_alone(vi
     told = []
     found = probe_all(videos, settings(data__patience=2.0), advance=told.append, look=bad_look)
     assert [p.frames for p in found] == [0, 5, 0, 7, 8, 0] and told == [1] * 6
-    assert found[0].problem == "cannot be read: its process was ended by SIGSEGV" and not len(found[0].looks)
-    assert found[2].problem == "cannot be read: nothing came of it for 2 seconds, and it was given up"
+    assert found[0].problem == "cannot be looked at: its process was ended by SIGSEGV" and not len(found[0].looks)
+    assert found[2].problem == "cannot be looked at: nothing came of it for 2 seconds, and it was given up"
     assert [p.problem for p in found[1:5:2]] == ["", ""] and "cannot be read" in found[5].problem
 
 
@@ -70,9 +70,26 @@ def test_the_check_names_a_video_that_hangs_and_goes_on(tmp_path, monkeypatch):
     (tmp_path / "data" / "segments.csv").write_text(rows)
     monkeypatch.setattr(looks, "probe_all", partial(probe_all, look=bad_look))
     said, report = check(tmp_path / "data", data__patience=2.0, data__max_bad_share=0.5)
-    assert report["unreadable"] == {"hangs": "cannot be read: nothing came of it for 2 seconds, and it was given up",
-                                    "crashes": "cannot be read: its process was ended by SIGSEGV"}
+    assert report["unreadable"] == {"hangs": "cannot be looked at: nothing came of it for 2 seconds, and it was given up",
+                                    "crashes": "cannot be looked at: its process was ended by SIGSEGV"}
     assert "coverage: 8 of 10 listed videos, 8 of 10 segments" in said and report["problems"] == []
+
+
+def test_lost_looks_that_stopped_a_run_are_taken_again(tmp_path, monkeypatch):
+    """A look may be lost for a passing reason; of a check that found nothing to stop for, it stays so."""
+    for number, name in enumerate(["crashes", *"abcdefgh"]):
+        pictures(tmp_path / "data" / name, number)
+    rows = "".join(f"{name},0,11,{'abnormal' if n % 2 else 'normal'},\n" for n, name in enumerate(["crashes", *"abcdefgh"]))
+    (tmp_path / "data" / "segments.csv").write_text(HEADER + rows)
+    lost = partial(probe_all, look=bad_look)
+    for share, again in ((0.5, False), (0.0, True)):
+        monkeypatch.setattr(looks, "probe_all", lost)
+        said, report = check(tmp_path / "data", data__max_bad_share=share)
+        assert list(report["unreadable"]) == ["crashes"] and bool(report["problems"]) == again
+        monkeypatch.setattr(looks, "probe_all", probe_all)
+        said, report = check(tmp_path / "data", data__max_bad_share=share)
+        assert ("check: is redone: 1 of its looks at videos was lost" in said) == again and ("up to date" in said) != again
+        assert bool(report["unreadable"]) != again and report["problems"] == []
 
 
 def test_the_listing_of_ucf_crime_names_what_hangs_when_it_is_opened_and_goes_on(tmp_path, monkeypatch):
@@ -85,6 +102,6 @@ def test_the_listing_of_ucf_crime_names_what_hangs_when_it_is_opened_and_goes_on
     listing = list_data(settings(data__builder="ucf_crime", data__root=str(tmp_path), data__fps=10.0, data__patience=2.0))
     assert [(s.video, s.start, s.end) for s in listing.segments] == [("Abuse001_x264", 4, 9)]
     assert [tuple(item) for item in listing.skipped] == [
-        ("Abuse000_x264", "cannot be read: its process was ended by SIGSEGV"),
-        ("Abuse002_x264", "cannot be read: nothing came of it for 2 seconds, and it was given up")]
+        ("Abuse000_x264", "cannot be looked at: its process was ended by SIGSEGV"),
+        ("Abuse002_x264", "cannot be looked at: nothing came of it for 2 seconds, and it was given up")]
     assert listing.missing == ("Abuse000_x264", "Abuse002_x264")
