@@ -21,9 +21,10 @@ Beat = Callable[[], None]
 
 
 class Died(NamedTuple):
-    """In place of a result: the process ended, or gave no sign of life for too long."""
+    """In place of a result: the process ended, or (silent) gave no sign of life for too long."""
 
     reason: str
+    silent: bool = False
 
 
 class _Failed(NamedTuple):
@@ -104,7 +105,7 @@ def _heard(busy: list[_Worker], patience: float) -> list[tuple[_Worker, Any]]:
         if isinstance(result, _Failed):
             raise result.error
         if result is None and now - worker.last > patience:
-            result = Died(f"nothing came of it for {patience:g} seconds, and it was given up")
+            result = Died(f"nothing came of it for {patience:g} seconds, and it was given up", silent=True)
         if isinstance(result, (Died, tuple)) and result:
             found.append((worker, result if isinstance(result, Died) else result[0]))
     return found

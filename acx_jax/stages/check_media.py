@@ -60,8 +60,11 @@ def look(job: Job, listed: Listing) -> Videos:
 def _copies(job: Job, videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
     """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong; not so empty scenes of one camera."""
     size, looked, frames, rates = ([getattr(p, field) for p in videos.probes] for field in ("bytes", "looks", "frames", "fps"))
-    groups = copies.find_copies(videos.paths, size, looked, frames, rates, closer=partial(looks.closer_looks, config=job.config))
-    fps, problems, warnings, report = reading(job.config).fps, [], [], []
+    unseen: dict[str, str] = {}
+    closer = partial(looks.closer_looks, config=job.config, lost=lambda path, reason: unseen.update({videos.names[videos.paths.index(path)]: reason}))
+    groups = copies.find_copies(videos.paths, size, looked, frames, rates, closer=closer)
+    fps, problems, report = reading(job.config).fps, [], []
+    warnings = [f"{name} could not be compared with other videos closely, so that copies of it may not be found: {unseen[name]}" for name in sorted(unseen)]
     for group in groups:
         names = [videos.names[index] for index in group.videos]
         what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}{', in which nothing moves' * group.still}"

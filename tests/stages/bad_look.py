@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from acx_jax.data.decode import Facts, declared
-from acx_jax.data.probe import Probe, probe
+from acx_jax.data.probe import Probe, look_closer, probe
 
 
 def bad_look(path: Path, beat: Callable[[], None]) -> Probe:
@@ -21,6 +23,22 @@ def bad_look(path: Path, beat: Callable[[], None]) -> Probe:
 def bad_opening(path: Path, beat: Callable[[], None]) -> Facts | str:
     """Does with a video what its folder's name says."""
     _do(path.parent.name, beat)
+    return declared(path)
+
+
+def bad_closer(path: Path, beat: Callable[[], None]) -> np.ndarray:
+    """Does with a video what its folder's name says."""
+    _do(path.parent.name, beat)
+    return look_closer(path, beat)
+
+
+def bad_memory(notes: Path, path: Path, beat: Callable[[], None]) -> Facts | str:
+    """Notes the folder of each video that it opens; does what its name says, of 'crashes_once' when it has no note yet."""
+    what = path.parent.name
+    known = notes.read_text().split() if notes.exists() else []
+    with notes.open("a") as file:
+        file.write(f"{what}\n")
+    _do("crashes" if what == "crashes_once" and what not in known else what, beat)
     return declared(path)
 
 

@@ -28,7 +28,7 @@ def list_data(builder: str, root: Path, *, split: str, fps: float, annotations: 
     if builder == "dota":
         listing = list_dota(root, official=split == "official", fps=fps)
     elif builder == "ucf_crime":
-        listing = list_ucf_crime(root, fps=fps, via=annotations == "all", look=look)
+        listing = list_ucf_crime(root, fps=fps, via=annotations == "all", look=look, unopened=exclude)
     else:
         listing = _PLAIN[builder](root)
     listing = without(listing, exclude)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -35,12 +35,13 @@ def serially(paths: Sequence[Path]) -> list[Facts | str]:
     return [declared(path) for path in paths]
 
 
-def list_ucf_crime(root: Path, *, fps: float, via: bool, look: Look = serially) -> Listing:
+def list_ucf_crime(root: Path, *, fps: float, via: bool, look: Look = serially, unopened: Collection[str] = ()) -> Listing:
     """Lists the events of the annotated videos, whole normal test videos, and all other normal videos, to adapt on.
 
     Several events of a video are several segments; one that runs past the video ends with it. fps: the rate that videos are
     read at, and that frame folders have; 0 for their own, 30 for folders. via: take events from VIA projects where there are
-    any. look: opens the videos whose events need their rate. Every annotated video and every video on disk is listed or skipped by name.
+    any. look: opens the videos whose events need their rate, but for those named in `unopened`, which are taken to have the 30 of most.
+    Every annotated video and every video on disk is listed or skipped by name.
     """
     check_root(root, _EXPECTED)
     annotated, bad = read_annotations(root, via=via)
@@ -48,7 +49,8 @@ def list_ucf_crime(root: Path, *, fps: float, via: bool, look: Look = serially) 
     adapting = _adapting(root, annotated, media)
     wanted = {k: one.name for k, one in annotated.items()} | adapting
     clocks = {k: "no video file and no folder of frames has its name" for k in wanted}
-    clocks |= _clocks({k: media[k].path for k in wanted if k in media}, fps, {k for k, one in annotated.items() if one.events}, look)
+    timed = {k for k, one in annotated.items() if one.events and one.name not in unopened}
+    clocks |= _clocks({k: media[k].path for k in wanted if k in media}, fps, timed, look)
     usable = {k: clock for k, clock in clocks.items() if isinstance(clock, _Clock)}
     segments = [s for k, clock in usable.items() for s in _segments(annotated.get(k) or Annotated(adapting[k], NORMAL_CLASS, ()),
                                                                     clock, "adapt" if k in adapting else "evaluate")]
@@ -93,7 +95,8 @@ def _clocks(paths: dict[str, Path], fps: float, timed: set[str], look: Look) -> 
     problems = {k: unusable(path) for k, path in paths.items()}
     files = [k for k, path in paths.items() if k in timed and not problems[k] and not path.is_dir()]
     told = dict(zip(files, look([paths[k] for k in files]), strict=True))
-    return {k: problems[k] or (_clock(path, fps, told.get(k)) if k in timed else _Clock(Fraction(1), Fraction(1), None)) for k, path in paths.items()}
+    plain = _Clock(Fraction(fps or RATE), Fraction(RATE), None)
+    return {k: problems[k] or (_clock(path, fps, told.get(k)) if k in timed else plain) for k, path in paths.items()}
 
 
 def _clock(path: Path, fps: float, told: Facts | str | None) -> _Clock | str:
