@@ -15,7 +15,7 @@ from acx_jax import config_file
 from acx_jax.command_line import Request, path_of
 from acx_jax.errors import UsageError
 from acx_jax.runtime.files import write_json
-from acx_jax.settings import NAMED_WEIGHTS
+from acx_jax.settings import NAMED_WEIGHTS, RETIRED
 
 MEMORY = "config.json"
 
@@ -96,6 +96,7 @@ def _read_memory(path: Path) -> dict[str, Any] | None:
         return None
     try:
         memory = json.loads(path.read_text(encoding="utf-8"))
+        memory |= {part: {key: value for key, value in memory[part].items() if key not in RETIRED} for part in ("overrides", "values")}
         schema.with_overrides(schema.from_flat(memory["values"]), memory["overrides"])
         return {key: memory[key] for key in ("config", "overrides", "values")} | {"refused": bool(memory.get("refused"))}
     except (ValueError, KeyError, TypeError, AttributeError, UsageError) as error:

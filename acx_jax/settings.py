@@ -16,6 +16,7 @@ BUILDERS = ("folder", "dota", "ucf_crime", "bdd100k", "kinetics", "features")  #
 NAMED_WEIGHTS = ("i3d_kinetics400", "random")
 LEARNERS = ("mcp", "proto", "linear", "two_layer", "cosine", "proto_temperature", "simpleshot", "ridge", "r2d2", "svm", "bd_cspn")
 _ROWS = ("ego", "not_ego", "categories", "ego_categories")  # as acx_jax.data.subsets makes them
+RETIRED = frozenset({"embed.centre"})  # settings that workdirs may remember and that are no more
 ON_TOP = "+propagation"  # behind a learner's name: label propagation on top of it
 
 
@@ -148,8 +149,6 @@ SCHEMA: dict[str, Setting] = {
                                "by the stage augment"),
     "embed.whiten": Setting(0.0, *_between(0, 0.99), "a further set of features, in which what varies among clips of the normal videos that adapt is "
                             "scaled down: the weight of those clips' covariance in the whitening; 0: no such set"),
-    "embed.centre": Setting(False, *_EITHER, "the mean of those clips is taken away from the whitened vectors, too: mcp needs it, heads without a bias "
-                            "(ridge, svm, cosine) lose by it"),
     "embed.normals": Setting(4000, *_between(2), "clips of those normal videos that are encoded for it, spread evenly, at most"),
     "episodes.count": Setting(200, *_between(2), "episodes to evaluate"),
     "episodes.classes": Setting("labels", *_one_of("labels", "categories"), "what is told apart: normal and abnormal, or normal and "

@@ -123,6 +123,16 @@ def test_damaged_memory_is_named(tmp_path, text):
         start(tmp_path / "w")
 
 
+def test_a_setting_that_is_no_more_is_forgotten(tmp_path):
+    start(tmp_path / "w", write_config(tmp_path / "mine.py"), seed="4")
+    memory = json.loads((tmp_path / "w" / MEMORY).read_text())
+    for part in ("overrides", "values"):
+        memory[part]["embed.centre"] = True
+    (tmp_path / "w" / MEMORY).write_text(json.dumps(memory))
+    assert start(tmp_path / "w").seed == 4
+    assert "embed.centre" not in (tmp_path / "w" / MEMORY).read_text()
+
+
 def test_memory_is_json_of_every_setting(tmp_path):
     config = start(tmp_path / "w", write_config(tmp_path / "mine.py"))
     assert json.loads((tmp_path / "w" / MEMORY).read_text())["values"] == json.loads(json.dumps(schema.flatten(config)))

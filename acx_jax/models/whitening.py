@@ -1,7 +1,8 @@
 """Whitening: a linear map of vectors, learnt from those of ordinary clips, that scales down the directions in which these vary most.
 
 The map is the symmetric one (ZCA) of a covariance that is shrunk towards a multiple of the identity, as Ledoit and Wolf do (A well-conditioned
-estimator for large-dimensional covariance matrices, J. Multivariate Analysis 88, 2004), here with a weight that is given. Centring is left to choose: heads without a bias need the mean.
+estimator for large-dimensional covariance matrices, J. Multivariate Analysis 88, 2004), here with a weight that is given. The mean is not taken away,
+since heads without a bias need one, but drawn in to the size of the deviations: far larger, it drowns them in heads that are fitted by gradient.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class Moments(NamedTuple):
 
 
 class Whitening(NamedTuple):
-    """x -> (x - mean) @ by; mean float64 [P], zeros where nothing is centred, by float64 [P, P] and symmetric."""
+    """x -> (x - away) @ by; away float64 [P], a share of the mean, by float64 [P, P] and symmetric."""
 
-    mean: np.ndarray
+    away: np.ndarray
     by: np.ndarray
 
 
@@ -48,29 +49,35 @@ def shrunk(covariance: np.ndarray, weight: float) -> np.ndarray:
     return weight * covariance + (1 - weight) * np.trace(covariance) / size * np.eye(size)
 
 
-def whitening(vectors: np.ndarray, weight: float, *, centred: bool = False, block: int = BLOCK) -> Whitening:
-    """The map for `apply_map`: the shrunk covariance to the power of -1/2, times what leaves the mean squared norm of `vectors` as it is.
+def whitening(vectors: np.ndarray, weight: float, *, block: int = BLOCK) -> Whitening:
+    """The map for `apply_map`: the shrunk covariance to the power of -1/2, times what leaves the mean squared distance of `vectors` from their mean
+    as it is; the image of the mean is then as long as the root of that, or shorter where it would be so anyway.
 
-    vectors: float [n, P]. weight: of their covariance, 0 (`by` is the identity, where nothing is centred) to below 1. centred: their
-    mean is taken away. Raises ValueError when there are fewer than 2
+    vectors: float [n, P]. weight: of their covariance, 0 (`by` is the identity) to below 1. Raises ValueError when there are fewer than 2
     vectors, or nothing varies among them.
     """
     if len(vectors) < 2:
         raise ValueError(f"{len(vectors)} vectors have no covariance: at least 2 are needed")
     count, mean, covariance = moments(vectors, block=block)
-    second = covariance * (count - 1) / count + np.outer(mean, mean)
-    if not np.trace(covariance) > ALIKE * np.trace(second):
+    distance = np.trace(covariance) * (count - 1) / count
+    if not distance > ALIKE * (distance + mean @ mean):
         raise ValueError(f"all {count} vectors are the same")
+    by = _root(covariance, weight)
+    kept = min(1.0, np.sqrt(distance) / max(np.linalg.norm(mean @ by), np.finfo(float).tiny))
+    return Whitening((1 - kept) * mean, by)
+
+
+def _root(covariance: np.ndarray, weight: float) -> np.ndarray:
+    """The shrunk covariance to the power of -1/2, scaled to keep the trace of the covariance."""
     values, directions = np.linalg.eigh(shrunk(covariance, weight))
     root = (directions / np.sqrt(values)) @ directions.T
-    kept = second - np.outer(mean, mean) if centred else second
-    scale = np.sqrt(np.trace(second) / np.einsum("ij,jk,ki->", root, kept, root, optimize=True))
-    return Whitening(mean if centred else np.zeros_like(mean), scale * (root + root.T) / 2)
+    scale = np.sqrt(np.trace(covariance) / np.einsum("ij,jk,ki->", root, covariance, root, optimize=True))
+    return scale * (root + root.T) / 2
 
 
 def apply_map(vectors: np.ndarray, to: Whitening, *, block: int = BLOCK) -> Iterator[np.ndarray]:
-    """Yields (vectors - mean) @ by, float32, `block` rows at a time. vectors: float [n, P]."""
-    return (((rows - to.mean) @ to.by).astype(np.float32) for rows in _blocks(vectors, block))
+    """Yields (vectors - away) @ by, float32, `block` rows at a time. vectors: float [n, P]."""
+    return (((rows - to.away) @ to.by).astype(np.float32) for rows in _blocks(vectors, block))
 
 
 def _blocks(vectors: np.ndarray, block: int) -> Iterator[np.ndarray]:

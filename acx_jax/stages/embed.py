@@ -71,8 +71,7 @@ def run(job: Job) -> None:
                "windows": int(parts[0].offsets(config.data)[-1])}
     if config.embed.whiten:
         embed_whitened.write(job, parts[-2].name)
-        summary["whitened"] = {"of": parts[-2].name, "normals": int(parts[-1].offsets(config.data)[-1]), "weight": config.embed.whiten,
-                               "centred": config.embed.centre}
+        summary["whitened"] = {"of": parts[-2].name, "normals": int(parts[-1].offsets(config.data)[-1]), "weight": config.embed.whiten}
     write_json(job.out / "summary.json", summary)
 
 

@@ -19,12 +19,12 @@ from acx_jax.runtime.files import replacing
 from acx_jax.stages.job import STAMP, Job
 
 WHITENED, NORMALS, MAP = "whitened", "normals", "whitening.npz"
+REVISION = "2"  # of the map: what an earlier one gave is redone
 
 
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config the whitening depends on; nothing where there is none, so that what was embedded before is not redone."""
-    names = ("whiten", "normals", *(("centre",) if config.embed.centre else ())) if config.embed.whiten else ()
-    return {f"embed.{name}": config.embed[name] for name in names}
+    return {"embed.whiten": config.embed.whiten, "embed.normals": config.embed.normals, "embed.map": REVISION} if config.embed.whiten else {}
 
 
 def normals(config: ConfigDict, adapting: list[StoredSegment]) -> tuple[list[StoredSegment], int]:
@@ -47,27 +47,27 @@ def write(job: Job, base: str) -> None:
     """Learns the map from `normals` and leaves it, and the vectors of the set `base` put through it. Raises WorkError where nothing varies."""
     weight, known = job.config.embed.whiten, np.load(job.out / NORMALS / VECTORS, mmap_mode="r")
     try:
-        to = whitening(known, weight, centred=job.config.embed.centre)
+        to = whitening(known, weight)
     except ValueError as error:
         raise WorkError(f"embed: of the windows of normal videos, which config.embed.whiten={weight} learns from, {error}: the videos that adapt "
                         "may be still pictures, or the encoder's weights broken. Set --config.embed.whiten=0 to go on without") from None
     with replacing(job.out / MAP) as file:
         np.savez(file, **to._asdict(), of=np.array(base))
     features = load_features(job.out / base, stage=job.out)
-    provenance = {"whiten": weight, "centre": job.config.embed.centre, "normals": _provenance(job.out / NORMALS), "of": _provenance(job.out / base)}
+    provenance = {"whiten": weight, "map": REVISION, "normals": _provenance(job.out / NORMALS), "of": _provenance(job.out / base)}
     writer = FeatureWriter(job.out / WHITENED, offsets=features.offsets, dimension=features.vectors.shape[1], provenance=provenance)
     writer.done = 0  # multiplying is faster than finding out what is written
     for vectors in apply_map(features.vectors, to):
         writer.append(vectors)
     job.log.info(f"embed {WHITENED}: those of {base}, whitened by {len(known)} windows of normal segments of the adaptation split "
-                 f"(config.embed.whiten={weight}{', centred' * job.config.embed.centre})")
+                 f"(config.embed.whiten={weight})")
 
 
 def load_map(stage: Path) -> tuple[str, Whitening]:
     """The name of the set that was whitened, and the map that did it. Raises WorkError where they cannot be read."""
     try:
         with (stage / MAP).open("rb") as file, np.load(file, allow_pickle=False) as held:
-            return str(held["of"]), Whitening(held["mean"], held["by"])
+            return str(held["of"]), Whitening(held["away"], held["by"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise WorkError(f"{stage / MAP}: {error}; delete {stage} and run the same command again: it is then made anew") from None
 

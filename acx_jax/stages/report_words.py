@@ -170,4 +170,4 @@ def _whitening(findings: Findings) -> list[str]:
         return []
     of = FEATURES[findings.whitened["of"]]
     return [f"Whitened: the features {of}, in which what varies among {count(findings.whitened['normals'], 'clip')} of the normal segments of the "
-            f"adaptation split is scaled down (embed.whiten is {findings.whitened['weight']}){' and their mean taken away' * findings.whitened.get('centred', False)}."]
+            f"adaptation split is scaled down (embed.whiten is {findings.whitened['weight']})."]

@@ -99,8 +99,6 @@ def test_a_whitened_set_is_told_of_and_drawn(tmp_path):
     said = report_words.what_was_run(findings, schema.default_config())[-1]
     assert said == ("Whitened: the features before adaptation, in which what varies among 4,000 clips of the normal segments of the adaptation split is "
                     "scaled down (embed.whiten is 0.1).")
-    centred = findings._replace(whitened=findings.whitened | {"centred": True})
-    assert report_words.what_was_run(centred, schema.default_config())[-1].endswith("(embed.whiten is 0.1) and their mean taken away.")
 
 
 def test_names_of_videos_cannot_break_the_page(tmp_path):
