@@ -1,6 +1,8 @@
 """Event files, read back record by record."""
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 from acx_jax.runtime.curves import Curves
@@ -31,3 +33,28 @@ def test_a_run_that_goes_on_has_its_earlier_points_and_no_others(tmp_path):
     again.draw({"step": 2, "loss": 4.0})
     again.close()
     assert points(tmp_path / "tensorboard") == {("loss", 1): 0.5, ("loss", 2): 4.0}
+
+
+def test_a_disk_that_is_full_is_an_error_of_the_call_and_no_traceback_follows():
+    """A limit on the size of files stands for it, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("draw File too large, close File too large\n", 0)
+    assert "Traceback" not in done.stderr
+
+
+FULL = """
+import resource, tempfile
+from pathlib import Path
+from acx_jax.runtime.curves import Curves
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+with tempfile.TemporaryDirectory() as folder:
+    curves = Curves(Path(folder) / "curves")
+    said = []
+    for name, call in (("draw", lambda: [curves.draw({"step": step, "loss": 0.5}) for step in range(500)]), ("close", curves.close)):
+        try:
+            call()
+        except OSError as error:
+            said.append(f"{name} {error.strerror}")
+print(", ".join(said))
+"""

@@ -138,8 +138,9 @@ def test_a_run_stopped_behind_its_last_step_only_writes_its_results(workdir, uni
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_stops_with_advice(workdir, loss):
     wild = job(workdir, "wild")
-    with pytest.raises(WorkError, match="the loss of step 3 is .*, on clips of street, yard: .*--config.adapt.learning_rate"):
-        adapt_behind.log_step(wild, Record(wild.out, done=0), 3, {"loss": float(loss)}, ["street", "yard"])
+    advice = "the loss of step 3 is .*, on clips of street, yard: .*--config.adapt.learning_rate"
+    with contextlib.closing(Record(wild.out, done=0)) as record, pytest.raises(WorkError, match=advice):
+        adapt_behind.log_step(wild, record, 3, {"loss": float(loss)}, ["street", "yard"])
 
 
 def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
