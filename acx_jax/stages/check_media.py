@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,15 @@ class Videos(NamedTuple):
     sources: list[str]
 
 
+class _File(NamedTuple):
+    """What is compared with its like: a video by its name, or a file, by its name, and the `videos` that are cut from it."""
+
+    name: str
+    path: Path
+    probe: Probe
+    videos: set[str]
+
+
 class Found(NamedTuple):
     """The findings: JSON values by heading; problems make results wrong or stop a run, warnings drop nothing."""
 
@@ -48,39 +58,53 @@ def media(job: Job, listed: Listing, split: tuple[Segment, ...], videos: Videos)
 
 
 def look(job: Job, listed: Listing) -> Videos:
-    """A look at every video of a listing."""
+    """A look at every video of a listing; at a file that several are cut from, one."""
     names = list(dict.fromkeys(s.video for s in listed.segments))
     sources = {s.video: s.source or s.video for s in listed.segments}
     paths = [listed.paths[name] for name in names]
-    with job.log.progress("check: look at", len(names), unit="video") as advance:
-        probes = looks.probe_all(paths, job.config, advance=advance)
-    return Videos(names, paths, probes, [sources[name] for name in names])
+    files = list(dict.fromkeys(paths))
+    with job.log.progress("check: look at", len(files), unit="video") as advance:
+        of_file = dict(zip(files, looks.probe_all(files, job.config, advance=advance), strict=True))
+    return Videos(names, paths, [of_file[path] for path in paths], [sources[name] for name in names])
 
 
 def _copies(job: Job, videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
     """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong; not so empty scenes of one camera."""
-    size, looked, frames, rates = ([getattr(p, field) for p in videos.probes] for field in ("bytes", "looks", "frames", "fps"))
+    files = _files(videos, listed)
+    paths, probes = [one.path for one in files], [one.probe for one in files]
+    size, looked, frames, rates = ([getattr(p, field) for p in probes] for field in ("bytes", "looks", "frames", "fps"))
     unseen: dict[str, str] = {}
-    closer = partial(looks.closer_looks, config=job.config, lost=lambda path, reason: unseen.update({videos.names[videos.paths.index(path)]: reason}))
-    groups = copies.find_copies(videos.paths, size, looked, frames, rates, closer=closer)
+    closer = partial(looks.closer_looks, config=job.config, lost=lambda path, reason: unseen.update({files[paths.index(path)].name: reason}))
+    groups = copies.find_copies(paths, size, looked, frames, rates, closer=closer)
     fps, problems, report = reading(job.config).fps, [], []
     warnings = [f"{name} could not be compared with other videos closely, so that copies of it may not be found: {unseen[name]}" for name in sorted(unseen)]
     for group in groups:
-        names = [videos.names[index] for index in group.videos]
+        same = [files[index] for index in group.videos]
+        names = [one.name for one in same]
         what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}{', in which nothing moves' * group.still}"
-        against = copies.contradictions([[s for s in listed.segments if s.video == name] for name in names], _rates(videos, group.videos, fps))
+        against = copies.contradictions([[s for s in listed.segments if s.video in one.videos] for one in same],
+                                        _rates([one.probe for one in same], fps), listed.offsets)
         report.append({"videos": names, "same_bytes": group.same_bytes, "contradictions": against})
-        crossing = not group.still and len({frozenset(s.split for s in split if s.video == name) for name in names}) > 1
+        crossing = not group.still and len({frozenset(s.split for s in split if s.video in one.videos) for one in same}) > 1
         problems += [f"{what}, labelled differently: {against[0]}"] if against else []
         problems += [f"{what}, one in adaptation and one in evaluation"] if crossing and not against else []
         warnings += [] if against or crossing else [what]
     return Found({"copies": report}, problems, warnings)
 
 
-def _rates(videos: Videos, copies: tuple[int, ...], fps: float) -> list[float]:
+def _files(videos: Videos, listed: Listing) -> list[_File]:
+    """What may be copies: videos, and files that videos are cut from; the videos of one file are none of each other."""
+    found: dict[Path | str, _File] = {}
+    for name, path, probe in zip(videos.names, videos.paths, videos.probes):
+        key = path if name in listed.offsets else name
+        found.setdefault(key, _File(path.name if name in listed.offsets else name, path, probe, set())).videos.add(name)
+    return list(found.values())
+
+
+def _rates(probes: Sequence[Probe], fps: float) -> list[float]:
     """Frames a second that copies are read at; 0 for those of as many frames, which are the same ones."""
-    frames = [videos.probes[index].frames for index in copies]
-    return [0.0 if max(frames) <= 1.05 * min(frames) else fps or videos.probes[index].fps for index in copies]
+    frames = [probe.frames for probe in probes]
+    return [0.0 if max(frames) <= 1.05 * min(frames) else fps or probe.fps for probe in probes]
 
 
 def _cameras(job: Job, videos: Videos) -> Found:
@@ -116,7 +140,7 @@ def _csv(rows: list[tuple[str, str]]) -> str:
 
 def _spread(videos: Videos) -> dict[str, Any]:
     """Least and most of the sizes, rates and lengths of what can be read."""
-    good = [p for p in videos.probes if not p.problem]
+    good = [p for p in dict(zip(videos.paths, videos.probes)).values() if not p.problem]
     return {name: [min(values), max(values)] if (values := [getattr(p, name) for p in good]) else []
             for name in ("width", "height", "fps", "frames")} | {"bytes": sum(p.bytes for p in good)}
 

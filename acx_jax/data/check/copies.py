@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -50,11 +50,11 @@ def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.
     return [Copies(group, True) for group in same] + [Copies(group, False, _is_still(seen[group[0]])) for group in _joined(alike)]
 
 
-def contradictions(copies: Sequence[Sequence[Segment]], rates: Sequence[float]) -> list[str]:
+def contradictions(copies: Sequence[Sequence[Segment]], rates: Sequence[float], offsets: Mapping[str, int] = {}) -> list[str]:
     """What copies of one video, given by their segments, say differently of the same frames. rates: that they are read at, 0 where that is not
-    known."""
+    known. offsets: as of a listing."""
     return [f"{a} and {b}" for (one, rate), (other, another) in combinations(zip(copies, rates), 2) for a in one for b in other
-            if a.label != b.label and _overlap(a, b, rate, another)]
+            if a.label != b.label and _overlap(_in_file(a, offsets), _in_file(b, offsets), rate, another)]
 
 
 def digest(path: Path) -> str:
@@ -148,6 +148,12 @@ def _in_blocks(looks: np.ndarray) -> np.ndarray:
     """uint8 [..., H, W] -> [..., 30, 40]."""
     flat = [np.asarray(Image.fromarray(look).resize(_BLOCKS, Image.Resampling.BOX)) for look in looks.reshape(-1, *looks.shape[-2:])]
     return np.stack(flat).reshape(*looks.shape[:-2], *_BLOCKS[::-1]) if flat else np.zeros((0, 1, *_BLOCKS[::-1]), np.uint8)
+
+
+def _in_file(segment: Segment, offsets: Mapping[str, int]) -> Segment:
+    """The segment in frames of the file that its video is cut from."""
+    first = offsets.get(segment.video, 0)
+    return segment._replace(start=segment.start + first, end=segment.end if segment.end == TO_THE_END else segment.end + first)
 
 
 def _overlap(a: Segment, b: Segment, rate: float, another: float) -> bool:

@@ -1,0 +1,53 @@
+"""The check of DoTA's raw videos, of which many annotated ones are parts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from test_check import check
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from media import grey_frames, write_video  # noqa: E402
+
+RECORD = {"anomaly_start": 12, "anomaly_end": 20, "anomaly_class": "ego: turning", "num_frames": 40}
+
+
+@pytest.fixture
+def root(tmp_path):
+    """One raw video, of whose parts one is for training and one for validation."""
+    root = tmp_path / "data"
+    write_video(root / "videos" / "A.mp4", grey_frames(110, step=2), rate=10)
+    for subset, first in (("train", 11), ("val", 61)):
+        record = RECORD | {"video_start": first, "video_end": first + 39, "subset": subset}
+        (root / f"metadata_{subset}.json").write_text(json.dumps({f"A_{first:06d}": record}))
+    return root
+
+
+def check_dota(root: Path) -> tuple[str, dict]:
+    return check(root, data__builder="dota", data__fps=10.0)
+
+
+def test_parts_of_one_file_are_no_copies(root):
+    _, report = check_dota(root)
+    assert report["problems"] == [] and report["copies"] == [] and report["coverage"]["segments_usable"] == 4
+    assert report["media"]["bytes"] == (root / "videos" / "A.mp4").stat().st_size
+
+
+@pytest.mark.parametrize("first, against", [(3, "normal segment 0..11 of A_000011 and abnormal segment 12..19 of B_000003"), (41, "")])
+def test_copies_of_a_file_contradict_each_other_where_their_parts_meet(root, first, against):
+    shutil.copy(root / "videos" / "A.mp4", root / "videos" / "B.mp4")
+    metadata = json.loads((root / "metadata_train.json").read_text())
+    record = RECORD | {"video_start": first, "video_end": first + 39, "subset": "train"}
+    both = RECORD | {"video_start": 90, "video_end": 110, "subset": "val"}  # as the copy: parts for training, and for validation
+    (root / "metadata_train.json").write_text(json.dumps(metadata | {f"B_{first:06d}": record, "B_000090": both | {"anomaly_start": 0, "anomaly_end": 9}}))
+    (root / "val_split.txt").write_text("A_000061\nB_000090\n")
+    (root / "train_split.txt").write_text(f"A_000011\nB_{first:06d}\n")
+    _, report = check_dota(root)
+    copies, = report["copies"]
+    assert copies["videos"] == ["A.mp4", "B.mp4"] and copies["same_bytes"]
+    assert bool(copies["contradictions"]) == bool(against) == bool(report["problems"])
+    assert against in " ".join(report["problems"])
