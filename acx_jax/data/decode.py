@@ -1,4 +1,4 @@
-"""From a video file or a folder of images to RGB frames: the only file that knows a decoder."""
+"""From a video file or a folder of images to RGB frames, at a rate and from a frame on."""
 
 from __future__ import annotations
 
@@ -10,24 +10,15 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from acx_jax.data.media_files import check_plain, image_files
+from acx_jax.data.image_folder import image_frames
+from acx_jax.data.media_files import DecodeError
+from acx_jax.data.video_file import decoded, open_video, video_stream
 
 _RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ROUNDING = 0.001  # seconds: some containers keep times in whole milliseconds
 _BEFORE = 1.0  # seconds before a wanted frame that decoding begins, at the latest: times of packets and frames may differ
-_TAIL = 0.5  # seconds a video may end before the length it declares: encoders round, and audio may run on
-
-av.logging.set_level(None)  # what FFmpeg has to say comes out as a DecodeError
-
-
-class DecodeError(Exception):
-    """A video that cannot be read, or not to its end. `problem` says why without the path."""
-
-    def __init__(self, path: Path, problem: str):
-        super().__init__(f"{path}: {problem}")
-        self.problem = problem
 
 
 class Facts(NamedTuple):
@@ -64,14 +55,14 @@ def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, sm
 
     Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.
     """
-    return _image_frames(path, first, 2 * small.short_side if small else 0) if path.is_dir() else _video_frames(path, fps, first, threads, small)
+    return image_frames(path, first, 2 * small.short_side if small else 0) if path.is_dir() else _video_frames(path, fps, first, threads, small)
 
 
 def facts(path: Path) -> Facts:
     """Reads what a video file declares, without decoding it. Raises DecodeError when it cannot be opened."""
     try:
         with open_video(path) as container:
-            stream = _video_stream(container, path)
+            stream = video_stream(container, path)
             if stream.duration is not None:
                 seconds = float(stream.duration * stream.time_base)
             else:
@@ -87,13 +78,6 @@ def declared(path: Path, beat: Callable[[], None] = lambda: None) -> Facts | str
         return facts(path)
     except DecodeError as error:
         return error.problem
-
-
-def open_video(path: Path) -> av.container.InputContainer:
-    """Opens a video file. Raises av.FFmpegError, OSError or ValueError where it is none."""
-    check_plain(path)
-    # An absolute path is never taken for a URL, and a text file that poses as a playlist opens nothing else.
-    return av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
 def resize(frame: np.ndarray, *, short_side: int, resample: str, width: int = 0) -> np.ndarray:
@@ -113,29 +97,6 @@ def fitted(width: int, height: int, short_side: int) -> tuple[int, int]:
     """Width and height in pixels of a frame whose shorter side is made `short_side`, its aspect kept."""
     shorter = min(width, height)
     return max(short_side, round(width * short_side / shorter)), max(short_side, round(height * short_side / shorter))
-
-
-def _image_frames(folder: Path, first: int, least: int) -> Iterator[np.ndarray]:
-    files = image_files(folder)
-    if not files:
-        raise DecodeError(folder, "the folder holds no images")
-    for index, file in enumerate(files[first:], first):
-        try:
-            check_plain(file)
-            with Image.open(file) as image:
-                if least:
-                    image.draft("RGB", (least, least))  # of a JPEG; nothing to others
-                yield _rgb(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).replace(str(file), file.name)
-            raise DecodeError(folder, f"frame {index} ({file.name}) cannot be read: {reason}") from None
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips to white
-        grey = (np.asarray(image).clip(0, 65535) // 256).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(image.convert("RGB"))
 
 
 def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small | None) -> Iterator[np.ndarray]:
@@ -162,9 +123,9 @@ def _rgb_of(frame: av.VideoFrame, small: Small | None) -> np.ndarray:
 
 def _wanted(container: av.container.InputContainer, path: Path, fps: float, first: int, threads: int) -> Iterator[av.VideoFrame]:
     """The frames to give, from number `first` on."""
-    stream = _video_stream(container, path)
+    stream = video_stream(container, path)
     stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
-    timed = _timed(_decoded(container, stream, path))
+    timed = _timed(decoded(container, stream, path))
     if not first:
         return _at_rate(timed, fps) if fps else (t.frame for t in timed)
     if not fps:
@@ -173,53 +134,7 @@ def _wanted(container: av.container.InputContainer, path: Path, fps: float, firs
     if start is None or start.frame.pts is None:
         return islice(_at_rate(chain([start] if start else [], timed), fps), first, None)
     container.seek(int((start.time + max(0.0, first / fps - _BEFORE)) / stream.time_base), stream=stream)
-    return _at_rate(_timed(_decoded(container, stream, path)), fps, start=start.time, first=first)
-
-
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first video stream that is not a cover picture."""
-    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-    if not streams:
-        raise DecodeError(path, "no video stream in it")
-    return streams[0]
-
-
-def _decoded(container: av.container.InputContainer, stream: av.VideoStream, path: Path) -> Iterator[av.VideoFrame]:
-    """Decoded frames; raises DecodeError behind the last one of a file whose tail is missing."""
-    cut, count, last = False, 0, None
-    try:
-        for packet in container.demux(stream):
-            cut = packet.is_corrupt or (cut and not packet.size)  # behind the last packet comes an empty one
-            for frame in packet.decode():
-                count, last = count + 1, frame
-                yield frame
-    except av.FFmpegError:
-        yield from _held_back(stream)
-        raise
-    if cut or (last is not None and _missing(container, stream, last) > _TAIL):
-        raise DecodeError(path, f"cut off after {count} frames, its tail is missing")
-
-
-def _held_back(stream: av.VideoStream) -> list[av.VideoFrame]:
-    """Frames the decoder still holds when its input breaks off."""
-    try:
-        return stream.decode(None)
-    except av.FFmpegError:
-        return []
-
-
-def _missing(container: av.container.InputContainer, stream: av.VideoStream, last: av.VideoFrame) -> float:
-    """Seconds from the end of the last frame to the end the file declares; 0 where it declares none."""
-    if stream.duration is not None:
-        start, declared = (stream.start_time or 0) * stream.time_base, stream.duration * stream.time_base
-    elif container.duration is not None and len(container.streams) == 1:
-        start, declared = (container.start_time or 0) / av.time_base, container.duration / av.time_base
-    else:
-        return 0.0
-    if last.time is None:
-        return 0.0
-    lasts = max(float((last.duration or 0) * last.time_base), 1 / float(stream.average_rate or 25))
-    return float(start + declared) - last.time - lasts
+    return _at_rate(_timed(decoded(container, stream, path)), fps, start=start.time, first=first)
 
 
 def _timed(decoded: Iterable[av.VideoFrame]) -> Iterator[_Timed]:

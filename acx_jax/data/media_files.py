@@ -1,4 +1,4 @@
-"""Which files are videos and images, by name and kind, and which must not be opened; nothing here opens one."""
+"""Which files are videos and images, by name and kind, which must not be opened, and the error of one that cannot be read; nothing here opens one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ VIDEO_SUFFIXES = frozenset(
 )
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .webp".split())
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+class DecodeError(Exception):
+    """A video that cannot be read, or not to its end. `problem` says why without the path."""
+
+    def __init__(self, path: Path, problem: str):
+        super().__init__(f"{path}: {problem}")
+        self.problem = problem
 
 
 def image_files(folder: Path) -> list[Path]:

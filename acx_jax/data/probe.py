@@ -10,8 +10,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from acx_jax.data.decode import open_video
-from acx_jax.data.media_files import check_plain, image_files
+from acx_jax.data.image_folder import open_image
+from acx_jax.data.media_files import DecodeError, image_files
+from acx_jax.data.video_file import open_video, video_stream
 
 LOOK_WIDTH = 320  # pixels of the frames looked at
 _PLACES = (0.125, 0.5, 0.875)  # of them, as shares of the video
@@ -38,20 +39,22 @@ class Probe(NamedTuple):
 
 
 _NOTHING = np.zeros((0, 1, LOOK_WIDTH), np.uint8)
-_ERRORS = (av.FFmpegError, OSError, ValueError, Image.DecompressionBombError, SyntaxError)  # SyntaxError: Pillow's for broken PNG
+_ERRORS = (av.FFmpegError, OSError, ValueError)
 
 
 def probe(path: Path, beat: Beat = lambda: None) -> Probe:
     """Looks at a video file or a folder of images. Never raises for what is wrong with them: `problem` says it. beat: called at every frame."""
     try:
         return _folder(path, beat) if path.is_dir() else _file(path, beat)
+    except DecodeError as error:
+        return unread(error.problem)
     except _ERRORS as error:
         return unread(f"cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def unread(problem: str, size: int = 0) -> Probe:
-    """What is told of a video of `size` bytes that cannot be read."""
-    return Probe(0, 0.0, 0, 0, size, problem, _NOTHING)
+def unread(problem: str) -> Probe:
+    """What is told of a video that cannot be read."""
+    return Probe(0, 0.0, 0, 0, 0, problem, _NOTHING)
 
 
 def look_closer(path: Path, beat: Beat = lambda: None) -> np.ndarray:
@@ -59,7 +62,7 @@ def look_closer(path: Path, beat: Beat = lambda: None) -> np.ndarray:
     beat: called at every frame."""
     try:
         return _closer_folder(path, beat) if path.is_dir() else _closer_file(path, beat)
-    except _ERRORS:
+    except (DecodeError, *_ERRORS):
         return _NOTHING[:, None]
 
 
@@ -78,8 +81,7 @@ def _folder(path: Path, beat: Beat) -> Probe:
 
 def _image(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
     """The look of an image, and its width and height."""
-    check_plain(file)
-    with Image.open(file) as image:
+    with open_image(file) as image:
         size = image.size
         image.draft("L", (LOOK_WIDTH, LOOK_WIDTH))
         return _small(image.convert("L")), size
@@ -99,8 +101,8 @@ def _closer_folder(path: Path, beat: Beat) -> np.ndarray:
 
 def _closer_file(path: Path, beat: Beat) -> np.ndarray:
     with open_video(path) as container:
-        looks = [_small(frame.to_image().convert("L")) for stream in _streams(container)[:1]
-                 for frame in _runs(container, stream, _seconds(container, stream), beat)]
+        stream = video_stream(container, path)
+        looks = [_small(frame.to_image().convert("L")) for frame in _runs(container, stream, _seconds(container, stream), beat)]
         return _in_runs(looks) if looks else _NOTHING[:, None]
 
 
@@ -123,21 +125,13 @@ def _in_runs(looks: list[np.ndarray]) -> np.ndarray:
     return np.stack(looks).reshape(-1, _RUN, *looks[0].shape)
 
 
-def _streams(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """Those that are no cover picture."""
-    return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-
-
 def _seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
     return float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / av.time_base
 
 
 def _file(path: Path, beat: Beat) -> Probe:
     with open_video(path) as container:
-        streams = _streams(container)
-        if not streams:
-            return unread("no video stream in it", path.stat().st_size)
-        stream = streams[0]
+        stream = video_stream(container, path)
         rate, seconds = float(stream.average_rate or 0), _seconds(container, stream)
         looks = [_small(frame.to_image().convert("L")) for frame in _frames(container, stream, seconds, beat)]
         problem = "" if looks else "no frame can be decoded"

@@ -10,7 +10,8 @@ import pytest
 from media import grey_frames, write_frames, write_video
 from PIL import Image
 
-from acx_jax.data.decode import DecodeError, Small, frames, resize
+from acx_jax.data.decode import DecodeError, Small, declared, frames, resize
+from acx_jax.data.probe import look_closer, probe
 
 FASTSTART = {"movflags": "faststart"}
 KINDS = [("a.mp4", "libx264", "yuv420p"), ("a.mp4", "mpeg4", "yuv420p"), ("a.webm", "libvpx-vp9", "yuv420p"),
@@ -137,6 +138,15 @@ def test_sound_alone_is_an_error(tmp_path: Path) -> None:
         list(frames(tmp_path / "a.mp4"))
 
 
+@pytest.mark.parametrize("options", [{}, {"fps": 10, "first": 3}])
+def test_unknown_codec_is_an_error(tmp_path: Path, options: dict) -> None:
+    path = write_video(tmp_path / "v.mp4", grey_frames(20))
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zz77"))
+    with pytest.raises(DecodeError, match="v.mp4: the codec of its video is not known"):
+        list(frames(path, **options))
+    assert "codec" in declared(path) and "codec" in probe(path).problem and not len(look_closer(path))
+
+
 def test_names_with_spaces_percent_and_other_letters(tmp_path: Path) -> None:
     path = write_video(tmp_path / "straße 5 %03d: ü.mp4", grey_frames(3))
     assert levels(path) == [0, 1, 2]
@@ -176,6 +186,20 @@ def test_unreadable_image_names_folder_and_frame(tmp_path: Path, content: bytes 
     with pytest.raises(DecodeError, match=r"f: frame 1 \(2.jpg\) cannot be read") as caught:
         list(frames(folder))
     assert str(tmp_path) not in caught.value.problem
+
+
+@pytest.mark.parametrize("tag, text", [(0x011A, "not a number"), (0x0100, "wide")])  # a rational and an integer by their tags: Pillow's TypeError, struct.error
+def test_broken_exif_names_folder_and_frame(tmp_path: Path, tag: int, text: str) -> None:
+    image = Image.fromarray(np.zeros((6, 9, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112], exif[0x010F] = 6, text
+    block = exif.tobytes()
+    order = "<" if block[6:8] == b"II" else ">"
+    assert block.count(struct.pack(order + "H", 0x010F)) == 1
+    image.save(tmp_path / "1.jpg", exif=block.replace(struct.pack(order + "H", 0x010F), struct.pack(order + "H", tag)))
+    with pytest.raises(DecodeError, match=r"frame 0 \(1.jpg\) cannot be read"):
+        list(frames(tmp_path))
+    assert not probe(tmp_path).problem  # which asks no EXIF block
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
