@@ -169,6 +169,12 @@ def video_names(stored: Sequence[StoredSegment], length: int) -> list[str]:
     return [segments[0].segment.video for segments in _videos(stored, length)]
 
 
+def videos_of_one_moment(stored: Sequence[StoredSegment], length: int) -> list[str]:
+    """The names of the videos too short for two clips of `length` frames that share none: `draw_clips` finds a negative for no clip of theirs."""
+    return [segments[0].segment.video for segments in _videos(stored, length)
+            if max(s.segment.start + s.frames for s in segments) - min(s.segment.start for s in segments) < 2 * length]
+
+
 def _videos(stored: Sequence[StoredSegment], length: int) -> list[list[StoredSegment]]:
     """The normal adaptation segments that hold a clip, by video."""
     videos: dict[str, list[StoredSegment]] = {}

@@ -25,6 +25,7 @@ from acx_jax.stages.adapt_behind import Behind, check_finite, numbers
 from acx_jax.stages.adapt_probe import Watch, make_probe
 from acx_jax.stages.adapt_program import handed_on, make_program
 from acx_jax.stages.adapt_record import OneBehind, Record, in_words
+from acx_jax.stages.adapt_videos import check_negatives, in_words as videos_in_words, video_count
 from acx_jax.stages.encoder import settings as encoder_settings
 from acx_jax.stages.job import Job
 from acx_jax.stages.training_words import handed_on as handed_on_in_words
@@ -53,7 +54,7 @@ def run(job: Job) -> None:
         raise WorkError(f"adapt: the last step left weights that are not finite: try a lower --config.adapt.learning_rate (it is "
                         f"{job.config.adapt.learning_rate}), and remove {job.out / CHECKPOINTS}")
     save_variables(job.out / ENCODER, variables)
-    write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": _video_count(clips)} | probed)
+    write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": video_count(clips)} | probed)
     if probed or job.config.adapt.result != "trained":
         job.log.info(f"adapt: {handed_on_in_words(job.config.adapt.result, job.config.adapt.steps, probed.get('probe'))}")
 
@@ -94,7 +95,7 @@ def _train(job: Job, clips: list[StoredSegment]) -> tuple[dict[str, Any], dict[s
     probe = make_probe(job)
     with closing(Checkpoints(job.out / CHECKPOINTS, every=job.config.adapt.checkpoint_every)) as checkpoints:
         state = devices.from_first_process(_resumed(checkpoints, state, job))
-        _say_start(job, clips)
+        job.log.info(f"adapt: {videos_in_words(job.config, clips)}; the first step compiles")
         with closing(Record(job.out, done=int(state.step))) as record:
             watch = Watch(job, probe, record) if probe else None
             state = _train_on(job, clips, step, state, checkpoints, record, watch)
@@ -143,20 +144,14 @@ def _feed(job: Job, clips: list[StoredSegment], *, start_step: int) -> Iterator[
 
 def _program(config: ConfigDict, clips: list[StoredSegment]) -> tuple[Any, training.AdaptState]:
     check_batch(config)
-    _check_negatives(config, clips)
-    return make_program(config, batches_of_an_epoch=max(_video_count(clips) // config.adapt.batch, 1))
+    check_negatives(config, clips)
+    return make_program(config, batches_of_an_epoch=max(video_count(clips) // config.adapt.batch, 1))
 
 
 def check_batch(config: ConfigDict) -> None:
     """Raises UsageError where the devices cannot share a batch equally."""
     if config.adapt.steps and config.data.builder != "features" and config.adapt.batch % devices.everywhere():
         raise UsageError(f"config.adapt.batch is {config.adapt.batch}, expected a multiple of the {devices.everywhere()} devices")
-
-
-def _check_negatives(config: ConfigDict, clips: list[StoredSegment]) -> None:
-    if config.adapt.objective == "moco" and config.adapt.exclude_own and _video_count(clips) == 1:
-        raise UsageError("config.adapt.objective='moco' finds its negatives in other videos, and there is one alone to adapt on: set "
-                         "--config.adapt.objective=dsm, or --config.adapt.exclude_own=False")
 
 
 def _resumed(checkpoints: Checkpoints, state: training.AdaptState, job: Job) -> training.AdaptState:
@@ -166,14 +161,3 @@ def _resumed(checkpoints: Checkpoints, state: training.AdaptState, job: Job) -> 
         return state
     job.log.info(f"adapt: goes on from the checkpoint of step {int(newest.step)}")
     return newest
-
-
-def _say_start(job: Job, clips: list[StoredSegment]) -> None:
-    videos, adapt = _video_count(clips), job.config.adapt
-    few = "; fewer videos than the batch, so a batch holds several clips of one" if videos < adapt.batch else ""
-    job.log.info(f"adapt: {adapt.steps} steps of {adapt.batch} clips from {len(clips)} normal segments of {videos} videos{few}; "
-                 "the first step compiles")
-
-
-def _video_count(clips: list[StoredSegment]) -> int:
-    return len({s.segment.video for s in clips})
