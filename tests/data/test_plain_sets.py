@@ -84,6 +84,36 @@ def test_classes_of_a_table_of_ones_own(tmp_path: Path) -> None:
         list_kinetics(tmp_path)
 
 
+@pytest.mark.parametrize("rows, disk, classes, left_out", [
+    ("run/001.mp4,run jump/001.mp4,jump", "run/001.mp4 jump/001.mp4", {"run/001.mp4": "run", "jump/001.mp4": "jump"}, {}),
+    ("run/001,run jump/001,jump", "train/jump/001.mp4 train/run/001/images/1.jpg", {"train/run/001/images": "run", "train/jump/001.mp4": "jump"}, {}),
+    ("/there/train/run/001.mp4,run", "train/run/001.mp4 val/run/001.mp4", {"train/run/001.mp4": "run"}, {"val/run/001.mp4": "no csv names it"}),
+    ("run/001.mp4,run jump/001.mp4,jump", "run/001.mp4", {"run/001.mp4": "run"},
+     {"jump/001.mp4": "run/001.mp4 is not known to be it: the csv names run/001.mp4 too"}),
+    ("001.mp4,run", "jump/001.mp4 run/001.mp4", {}, {"001.mp4": "2 files may be it, such as jump/001.mp4 and run/001.mp4: name its folder",
+                                                      "jump/001.mp4": "not for certain", "run/001.mp4": "not for certain"}),
+    ("001.mp4,run", "a/001.mkv a/001.mp4", {"a/001.mp4": "run"}, {"a/001.mkv": "no csv names it"}),
+    ("x/1,run y/1,jump", "z/1.mp4", {}, {"x/1": "the csv names y/1 too", "y/1": "the csv names x/1 too", "z/1.mp4": "not for certain"}),
+    ("x/1,run", "z/1.mp4", {"z/1.mp4": "run"}, {}),
+    ("a.b,run", "a.mp4 a.b.mp4", {"a.b.mp4": "run"}, {"a.mp4": "no csv names it"}),
+    ("a.b,run", "a.mp4", {}, {"a.b": "it is not there", "a.mp4": "no csv names it"}),
+])
+def test_a_row_means_the_file_of_its_folder_and_none_where_that_is_not_certain(tmp_path: Path, rows: str, disk: str, classes: dict, left_out: dict) -> None:
+    touch(tmp_path, *disk.split())
+    (tmp_path / "t.csv").write_text("\n".join(["video,label", *rows.split()]) + "\n")
+    listing = list_kinetics(tmp_path)
+    assert {listing.paths[s.video].relative_to(tmp_path).as_posix(): s.category for s in listing.segments} == classes
+    said = dict(listing.skipped)
+    assert said.keys() == left_out.keys() and all(why in said[item] for item, why in left_out.items())
+
+
+def test_one_file_for_two_parts_of_a_video_is_neither(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "t.csv").write_text("label,youtube_id,time_start,time_end,split\nrun,a,10,20,train\njump,a,30,40,val\n")
+    listing = list_kinetics(tmp_path)
+    assert not listing.segments and "a.mp4 is not known to be it: the csv names a_000030_000040 too" in dict(listing.skipped)["a_000010_000020"]
+
+
 @given(kinds=st.lists(st.sampled_from(["good", "empty", "broken folder", "rowless", "gone"]), min_size=1, max_size=8), table=st.booleans())
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_video_is_used_or_named_with_a_reason(tmp_path_factory, kinds: list[str], table: bool) -> None:
