@@ -15,6 +15,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from acx_jax.errors import WorkError
+
 KEPT = 2
 
 
@@ -38,8 +40,7 @@ class Checkpoints:
             except Exception as error:  # whatever a damaged file makes the readers below Orbax raise
                 if _may_pass(error):
                     raise
-                reason = str(error).strip().splitlines()[:1]
-                say(f"the checkpoint of step {step} is damaged and put aside ({type(error).__name__}: {' '.join(reason)[:120]})")
+                say(f"the checkpoint of step {step} is damaged and put aside ({_in_short(error)})")
                 self._put_aside(step)
         return None
 
@@ -139,7 +140,25 @@ def load_arrays(folder: Path) -> Any:
         return jax.tree.map(np.asarray, checkpointer.restore(folder.absolute(), shapes))
 
 
-def load_variables(folder: Path, like: Any) -> Any:
-    """Reads a tree shaped like `like`."""
-    with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
-        return checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+def load_variables(folder: Path, like: Any, *, stage: Path | None = None) -> Any:
+    """Reads a tree shaped like `like` that lies in the output of `stage` (none: the folder above). Raises WorkError where it is damaged, OSError
+    where the disk cannot be read."""
+    try:
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
+            return checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+    except Exception as error:  # whatever a damaged file makes the readers below Orbax raise
+        if _may_pass(error):
+            raise
+        raise WorkError(f"{folder} is damaged ({_in_short(error)}): {_mend(stage or folder.parent)}") from error
+
+
+def _mend(stage: Path) -> str:
+    """What has a stage write its output anew."""
+    if stage.suffix == ".partial":
+        return f"delete {stage} and run the same command again"
+    return f"rename {stage} to {stage.name}.partial and run the same command again: it is written anew from the checkpoints there"
+
+
+def _in_short(error: Exception) -> str:
+    reason = str(error).strip().splitlines()[:1]
+    return f"{type(error).__name__}: {' '.join(reason)[:120]}"

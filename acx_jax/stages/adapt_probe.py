@@ -74,7 +74,7 @@ class Watch:
 
     def variables(self, like: Any) -> Any:
         """The variables of the best step."""
-        return load_variables(self._job.out / BEST / str(self.best()), like)
+        return load_variables(self._job.out / BEST / str(self.best()), like, stage=self._job.out)
 
     def summary(self) -> dict[str, float]:
         """The best step and its AUROC, and that before the first step."""

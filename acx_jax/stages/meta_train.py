@@ -71,7 +71,8 @@ def run(job: Job) -> None:
 def learners_of(config: ConfigDict, workdir: Path, features_name: str, *, features: int) -> dict[str, Learner]:
     """What meta-training adds to an evaluation, by name: the learner from the learnt start, and the same from a random one."""
     learner, steps = make_learner(config.meta.learner, config, features=features), config.meta.fit_steps
-    start = load_variables(workdir / "meta_train" / features_name / "start", meta_program.first_start(config, learner)._asdict())
+    like, stage = meta_program.first_start(config, learner)._asdict(), workdir / "meta_train"
+    start = load_variables(stage / features_name / "start", like, stage=stage)
     return {LEARNT: meta.from_start(learner, meta.Start(**start), steps=steps),
             RANDOM: meta.from_start(learner, None, steps=steps, rates=lambda params: meta_program.rates(config, params))}
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from acx_jax.errors import WorkError
 from acx_jax.runtime.checkpoints import KEPT, Checkpoints, load_variables, save_variables
 
 
@@ -181,3 +182,24 @@ def test_variables_replace_what_was_there(tmp_path):
     loaded = load_variables(tmp_path / "encoder", like)
     jax.tree.map(lambda x: np.testing.assert_array_equal(x, 2.0), loaded)
     assert jax.tree.structure(loaded) == jax.tree.structure(like)
+
+
+@pytest.mark.parametrize("hurt", [cut, lambda file: file.unlink(), lambda file: file.write_bytes(b"")])
+def test_damaged_variables_are_named_with_what_to_do(tmp_path, hurt):
+    like = {"kernel": jnp.arange(6.0)}
+    for name, stage, advice in (("adapt/encoder", None, "rename .*/adapt to adapt.partial and run the same command again: "),
+                                ("adapt.partial/best/4", tmp_path / "adapt.partial", "delete .*/adapt.partial and run the same command again")):
+        folder = tmp_path / name
+        folder.parent.mkdir(parents=True)
+        save_variables(folder, like)
+        for file in folder.rglob("*"):
+            if file.is_file():
+                hurt(file)
+        with pytest.raises(WorkError, match=rf"{folder} is damaged \(.*\): {advice}"):
+            load_variables(folder, like, stage=stage)
+
+
+def test_variables_on_a_disk_that_cannot_be_read_are_not_called_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr("orbax.checkpoint.StandardCheckpointer.restore", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error"):
+        load_variables(tmp_path / "encoder", {"kernel": jnp.arange(6.0)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,6 +134,19 @@ def test_a_run_stopped_behind_its_last_step_only_writes_its_results(workdir, uni
     for once, resumed in zip(results(uninterrupted)[0], results(late)[0]):
         np.testing.assert_array_equal(resumed, once)
     assert results(late)[1:] == results(uninterrupted)[1:]
+
+
+def test_a_damaged_encoder_is_written_anew_from_the_checkpoints(workdir, uninterrupted):
+    """Which is what the message of one tells to do, by renaming the folder of the stage."""
+    mended = job(workdir, "mended")
+    shutil.copytree(uninterrupted.out, mended.out, dirs_exist_ok=True)
+    for file in (mended.out / adapt.ENCODER).rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    adapt.run(mended)
+    for once, again in zip(results(uninterrupted)[0], results(mended)[0]):
+        np.testing.assert_array_equal(again, once)
+    assert results(mended)[1:] == results(uninterrupted)[1:]
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
