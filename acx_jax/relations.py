@@ -54,16 +54,20 @@ def _encoder(config: ConfigDict) -> list[Relation]:
 
 def _frozen(config: ConfigDict) -> list[Relation]:
     """Of the stages that keep their weights, and the one at which the encoder ends."""
-    stage, arch = config.encoder.stage, config.encoder.arch
+    arch = config.encoder.arch
     return [
         (config.adapt.steps == 0 or config.source.steps > 0 or config.data.builder == "features" or not _ends_within(config, config.adapt.freeze),
-         f"config.encoder.stage is {stage!r}, and config.adapt.freeze keeps all up to {config.adapt.freeze!r}, so that adaptation trains "
-         "nothing of the encoder: name an earlier stage, or leave adaptation out with --config.adapt.steps=0"),
-        (config.source.steps == 0 or not _ends_within(config, config.source.freeze),
-         f"config.encoder.stage is {stage!r}, and config.source.freeze keeps all up to {config.source.freeze!r}, so that nothing is "
-         "trained: name an earlier stage"),
+         _nothing_trained(config, "adapt", "adaptation") + ", or leave adaptation out with --config.adapt.steps=0"),
+        (config.source.steps == 0 or not _ends_within(config, config.source.freeze), _nothing_trained(config, "source", "training on source classes")),
         *(_a_stage(training, config[training].freeze, arch) for training in ("adapt", "source")),
     ]
+
+
+def _nothing_trained(config: ConfigDict, group: str, training: str) -> str:
+    stage, last = config.encoder.stage, ENCODER_STAGES[config.encoder.arch][-1]
+    end = f"{stage!r} (config.encoder.stage)" if stage else repr(last)
+    return (f"config.{group}.freeze is {config[group].freeze!r}, and the encoder ends at {end}, so that {training} would train nothing of it: name an "
+            f"earlier stage with --config.{group}.freeze (empty trains all)")
 
 
 def _ends_within(config: ConfigDict, frozen: str) -> bool:
