@@ -187,6 +187,39 @@ def test_frames_with_a_hole_or_a_late_start_are_skipped(tmp_path: Path) -> None:
                     "b_1": "its first frame is number 3: the ones before it are missing"}
 
 
+def shift(folder: Path) -> None:
+    """Counts frames from 1."""
+    for file in sorted(folder.iterdir(), reverse=True):
+        file.rename(folder / f"{int(file.stem) + 1:06d}.jpg")
+
+
+@pytest.mark.parametrize("change, reason", [
+    (lambda folder: (folder / "000000.jpg").unlink(), "its first frame is number 1, and it has 39 of 40, counted from 0: frame 0 is missing"),
+    (shift, ""),  # all of them
+    (lambda folder: (folder / "000039.jpg").unlink(), ""),  # shorter than it is said to be
+    (lambda folder: (folder / "000005.png").write_bytes(b"png"), "000005.jpg and 000005.png are one frame: take one away"),
+    (lambda folder: (folder / "05.jpg").write_bytes(b"jpeg"), "000005.jpg and 05.jpg are one frame: take one away"),
+    (lambda folder: (folder / "000003 (1).jpg").write_bytes(b"jpeg"), "000003 (1).jpg would count as a frame, and its name is no number"),
+    (lambda folder: [file.rename(folder / f"frame_{file.name}") for file in sorted(folder.iterdir())[1:]], "frame_000001.jpg would count as a frame"),
+    (lambda folder: [file.rename(folder / f"frame_{file.name}") for file in sorted(folder.iterdir())], ""),
+    (lambda folder: (folder / "000039.jpg").rename(folder / "1000000000000.jpg"), "999999999961 frames are missing, the first is number 39"),
+    (lambda folder: [file.rename(folder / f"17{file.stem}0000.jpg") for file in sorted(folder.iterdir())], "its first frame is number 170000000000:"),
+])
+def test_frames_that_would_be_counted_wrongly_are_skipped(tmp_path: Path, change, reason: str) -> None:
+    root = add_frames(write_metadata(tmp_path, {"a_1": RECORD, "b_1": RECORD}), "a_1", "b_1")
+    change(root / "frames" / "a_1")
+    listing = listed(root)
+    assert len(listing.segments) == (2 if reason else 4)
+    assert [(item, why[:len(reason)]) for item, why in listing.skipped] == ([("a_1", reason)] if reason else [])
+
+
+def test_a_tree_of_frames_that_count_from_1_is_read(tmp_path: Path) -> None:
+    root = add_frames(write_metadata(tmp_path, {"a_1": RECORD, "b_1": RECORD}), "a_1", "b_1", count=38)
+    for name in ("a_1", "b_1"):
+        shift(root / "frames" / name)
+    assert len(listed(root).segments) == 4 and not listed(root).skipped
+
+
 def test_raw_videos_are_cut_where_the_annotation_says(tmp_path: Path) -> None:
     write_video(tmp_path / "videos" / "a.mp4", grey_frames(180, step=1), rate=30)
     root = write_metadata(tmp_path, {"a_000011": RECORD | {"video_start": 11, "num_frames": 30}})

@@ -12,7 +12,7 @@ from pathlib import Path
 from acx_jax.contracts import Skipped
 from acx_jax.data.builders.dota_annotations import Clip, read_annotations, read_splits
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.tree import INNER, Media, check_root, has_images, media_below, printable, unusable
+from acx_jax.data.builders.tree import INNER, Media, check_root, frame_numbers, has_images, media_below, printable, unusable
 from acx_jax.errors import UsageError
 
 FPS = 10  # of the annotation, and of the frames that are handed out
@@ -34,6 +34,7 @@ def list_dota(root: Path, *, official: bool, fps: float) -> Listing:
     files = {one.name: one.path for base in VIDEO_FOLDERS for one in media_below(root / base) if not one.path.is_dir()}
     places = {name: _find(root, clip, files) for name, clip in clips.items() if name in splits}
     reasons = {name: _problem(path) for name, path in places.items()}
+    reasons |= _without_frame_0({name: places[name] for name, reason in reasons.items() if not reason}, clips)
     usable = [name for name, reason in reasons.items() if not reason]
     paths = {name: places[name] for name in usable}
     offsets = {name: clips[name].first - 1 for name in usable if _is_raw(paths[name], clips[name])}
@@ -63,6 +64,16 @@ def _problem(path: Path | None) -> str:
     if path is None:
         return f"it is not there: no {FRAME_FOLDERS[0]}/<video>/, no {VIDEO_FOLDERS[0]}/<source> file"
     return unusable(path)
+
+
+def _without_frame_0(places: dict[str, Path], clips: dict[str, Clip]) -> dict[str, str]:
+    """What is wrong with folders that begin with frame 1, where others begin with frame 0, as the authors' do, and that lack a frame."""
+    numbers = {name: frame_numbers(path) for name, path in places.items() if path.is_dir()}
+    first = {name: min(found, default=-1) for name, found in numbers.items()}
+    if 0 not in first.values():
+        return {}
+    return {name: f"its first frame is number 1, and it has {len(found)} of {clips[name].frames}, counted from 0: frame 0 is missing"
+            for name, found in numbers.items() if first[name] == 1 and len(found) < clips[name].frames}
 
 
 def _is_raw(path: Path, clip: Clip) -> bool:

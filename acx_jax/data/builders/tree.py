@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +117,12 @@ def unusable(path: Path) -> str:
         return f"it cannot be read: {error.strerror}"
 
 
+def frame_numbers(folder: Path) -> list[int]:
+    """Of the images of a folder that are named by their numbers, these, in no order."""
+    stems = (os.path.splitext(name)[0] for name in os.listdir(folder) if _has_suffix(name, IMAGE_SUFFIXES))
+    return [int(stem) for stem in stems if stem.isdecimal()]
+
+
 def unlisted(root: Path, media: Iterable[Media], used: Iterable[Path], reason: str) -> list[Skipped]:
     """Names the videos on disk that are not used."""
     known = set(used)
@@ -132,14 +139,25 @@ def _has_suffix(name: str, suffixes: frozenset[str]) -> bool:
 
 
 def _bad_folder(folder: Path) -> str:
-    """Frames are counted by their order: a gap in their numbers would shift all that follow."""
-    stems = [file.stem for file in image_files(folder)]
-    if not stems:
+    """Frames are counted by their order: one too many, or a gap in their numbers, would shift all that follow."""
+    files = image_files(folder)
+    if not files:
         return "the folder holds no images"
-    numbers = [int(stem) for stem in stems if stem.isdecimal()]
-    if len(numbers) < len(stems):
+    unnumbered = [file for file in files if not file.stem.isdecimal()]
+    if len(unnumbered) == len(files):
         return ""
-    missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers))
+    if unnumbered:
+        return f"{unnumbered[0].name} would count as a frame, and its name is no number as those of others are: rename it, or take it away"
+    return _badly_numbered(files, [int(file.stem) for file in files])
+
+
+def _badly_numbered(files: list[Path], numbers: list[int]) -> str:
+    """files: by their numbers, which rise."""
+    steps = list(pairwise(numbers))
+    twice = next((i for i, (a, b) in enumerate(steps) if a == b), None)
+    if twice is not None:
+        return f"{files[twice].name} and {files[twice + 1].name} are one frame: take one away"
     if numbers[0] > 1:
         return f"its first frame is number {numbers[0]}: the ones before it are missing"
-    return f"{len(missing)} frames are missing, the first is number {missing[0]}" if missing else ""
+    gap = next((a + 1 for a, b in steps if b > a + 1), None)
+    return f"{numbers[-1] - numbers[0] + 1 - len(numbers)} frames are missing, the first is number {gap}" if gap is not None else ""
