@@ -48,10 +48,10 @@ def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, sm
 
     With fps = 0 every frame in presentation order; else, of a video file, the latest frame shown at 0, 1/fps, 2/fps, ...
     seconds. Images have no times: they come all, in natural order (frame 9 before frame 10). `first` frames are left out at
-    the start; of a video file read at a rate, what lies well before them is not decoded. threads: of a video's decoder, 0 for as many
-    as there are cores. small: the size that frames are wanted in; those of video files come in it, scaled before they become RGB, and JPEG
-    files are decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that leaves twice its side. Both are up to twice as fast as `resize`
-    alone; on footage of a dashboard camera they differed from it by 0.7 of 255 levels in the mean.
+    the start; of a video file read at a rate, what lies well before them is not decoded where its container tells where they are (MPEG
+    program and transport streams do not). threads: of a video's decoder, 0 for as many as there are cores. small: the size that frames are
+    wanted in; those of video files come in it, scaled before they become RGB, and JPEG files are decoded at the smallest of the scales 1, 1/2,
+    1/4, 1/8 that leaves twice its side. Both are up to twice as fast as `resize` alone; on footage of a dashboard camera they differed from it by 0.7 of 255 levels in the mean.
 
     Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.
     """
@@ -102,11 +102,10 @@ def fitted(width: int, height: int, short_side: int) -> tuple[int, int]:
 def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small | None) -> Iterator[np.ndarray]:
     done, turn = 0, None
     try:
-        with open_video(path) as container:
-            for frame in _wanted(container, path, fps, first, threads):
-                turn = turn or _turn(frame)  # once: a frame asked for its side data is freed by the garbage collector alone
-                yield turn(_rgb_of(frame, small))
-                done += 1
+        for frame in _wanted(path, fps, first, threads):
+            turn = turn or _turn(frame)  # once: a frame asked for its side data is freed by the garbage collector alone
+            yield turn(_rgb_of(frame, small))
+            done += 1
     except (av.FFmpegError, OSError, ValueError) as error:
         where = f"broken after {done} frames" if done else "not a readable video"
         raise DecodeError(path, f"{where}: {getattr(error, 'strerror', None) or error}") from None
@@ -121,20 +120,38 @@ def _rgb_of(frame: av.VideoFrame, small: Small | None) -> np.ndarray:
     return frame.reformat(width=width, height=height, format="rgb24", interpolation=small.resample.upper()).to_ndarray()
 
 
-def _wanted(container: av.container.InputContainer, path: Path, fps: float, first: int, threads: int) -> Iterator[av.VideoFrame]:
+def _wanted(path: Path, fps: float, first: int, threads: int) -> Iterator[av.VideoFrame]:
     """The frames to give, from number `first` on."""
+    if first and fps:
+        with open_video(path) as container:
+            behind = _behind_a_seek(container, _stream(container, path, threads), path, fps, first)
+            if behind is not None:
+                yield from behind
+                return
+    with open_video(path) as container:
+        timed = _timed(decoded(container, _stream(container, path, threads), path))
+        yield from islice(_at_rate(timed, fps) if fps else (t.frame for t in timed), first, None)
+
+
+def _behind_a_seek(container: av.container.InputContainer, stream: av.VideoStream, path: Path, fps: float, first: int) -> Iterator[av.VideoFrame] | None:
+    """The frames from number `first` on, found without decoding what lies well before them; None where the file does not allow that."""
+    if container.format.flags & av.format.Flags.ts_discont.value:  # MPEG streams: no index, times that start anew, and frames without one
+        return None
+    start = next(_timed(decoded(container, stream, path)), None)
+    if start is None or start.frame.pts is None:
+        return None
+    container.seek(int((start.time + max(0.0, first / fps - _BEFORE)) / stream.time_base), stream=stream)
+    timed = _timed(decoded(container, stream, path))
+    nearest = next(timed, None)
+    if nearest is None or nearest.frame.pts is None or nearest.time > start.time + first / fps + _ROUNDING:  # an index that is lost, as of a cut AVI file
+        return None
+    return _at_rate(chain([nearest], timed), fps, start=start.time, first=first)
+
+
+def _stream(container: av.container.InputContainer, path: Path, threads: int) -> av.VideoStream:
     stream = video_stream(container, path)
     stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
-    timed = _timed(decoded(container, stream, path))
-    if not first:
-        return _at_rate(timed, fps) if fps else (t.frame for t in timed)
-    if not fps:
-        return islice((t.frame for t in timed), first, None)
-    start = next(timed, None)
-    if start is None or start.frame.pts is None:
-        return islice(_at_rate(chain([start] if start else [], timed), fps), first, None)
-    container.seek(int((start.time + max(0.0, first / fps - _BEFORE)) / stream.time_base), stream=stream)
-    return _at_rate(_timed(decoded(container, stream, path)), fps, start=start.time, first=first)
+    return stream
 
 
 def _timed(decoded: Iterable[av.VideoFrame]) -> Iterator[_Timed]:

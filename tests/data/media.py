@@ -17,14 +17,16 @@ def grey_frames(count: int, size: tuple[int, int] = (32, 24), step: int = 5) -> 
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], *, codec: str = "libx264", rate: int = 25, pix_fmt: str = "yuv420p",
-                times: Sequence[float] | None = None, container: dict[str, str] | None = None, bit_rate: int = 4_000_000) -> Path:
-    """Encodes RGB frames; `times` in seconds makes the rate variable."""
+                times: Sequence[float] | None = None, container: dict[str, str] | None = None, bit_rate: int = 4_000_000,
+                key_frames: int = 12) -> Path:
+    """Encodes RGB frames; `times` in seconds makes the rate variable. key_frames: from one to the next."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container or {}) as out:
         stream = out.add_stream(codec, rate=1000 if times else rate)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pix_fmt
         stream.bit_rate = bit_rate
+        stream.codec_context.gop_size = key_frames
         for i, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, "rgb24")
             if times:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,20 @@ KINDS = [("a.mp4", "libx264", "yuv420p"), ("a.mp4", "mpeg4", "yuv420p"), ("a.web
 def levels(path: Path, **options) -> list[int]:
     """The number of each frame, read off its grey level (step 5)."""
     return [round(frame.mean() / 5) for frame in frames(path, **options)]
+
+
+def numbered(count: int) -> list[np.ndarray]:
+    """Frames with eight bars, each a bit of the frame's number."""
+    return [np.kron(np.array([[200 * (i >> bit & 1) for bit in range(8)]], np.uint8), np.ones((32, 8), np.uint8))[..., None].repeat(3, 2) for i in range(count)]
+
+
+def numbers(images: Iterator[np.ndarray]) -> list[int]:
+    """The number of each, up to where the file breaks off."""
+    found = []
+    with contextlib.suppress(DecodeError):
+        for image in images:
+            found.append(sum(1 << bit for bit in range(8) if image[:, 8 * bit + 2:8 * bit + 6].mean() > 100))
+    return found
 
 
 def textured(count: int, size: tuple[int, int]) -> list[np.ndarray]:
@@ -83,6 +99,19 @@ def test_variable_rate(tmp_path: Path, suffix: str) -> None:
     (25, list(range(20))), (12.5, list(range(0, 20, 2))), (50, [i // 2 for i in range(40)]), (5, [0, 5, 10, 15])])
 def test_resampling_takes_the_latest_frame(tmp_path: Path, suffix: str, fps: float, expected: list[int]) -> None:
     assert levels(write_video(tmp_path / f"v{suffix}", grey_frames(20)), fps=fps) == expected
+
+
+@pytest.mark.parametrize("name, codec, share", [("a.ts", "libx264", 1), ("a.mpg", "mpeg1video", 1), ("a.mpg", "mpeg2video", 1), ("a.mp4", "libx264", 1),
+                                                ("a.mkv", "libx264", 1), ("cut.avi", "libx264", 0.8)])
+@pytest.mark.parametrize("key_frames", [12, 250])
+def test_frames_from_one_on_are_those_of_the_whole_video(tmp_path: Path, name: str, codec: str, share: float, key_frames: int) -> None:
+    path = write_video(tmp_path / name, numbered(150), codec=codec, key_frames=key_frames)
+    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    for fps in (10, 25):
+        whole = numbers(frames(path, fps=fps))
+        assert len(set(whole)) > 0.6 * len(whole) > 25
+        for first in (1, 5, 30, 46, 47, 75, 110):
+            assert numbers(itertools.islice(frames(path, fps=fps, first=first), 12)) == whole[first:first + 12], (fps, first)
 
 
 def test_millisecond_times_lose_no_frame(tmp_path: Path) -> None:
