@@ -36,7 +36,8 @@ def run(arguments: list[str]) -> None:
 
     source = i3d_path() if flags.source == "i3d_kinetics400" else _path(flags.source)
     target = None if flags.to is None else _path(flags.to)
-    arch = _arch(flags.arch, weights.run_arch(source) if flags.source != "i3d_kinetics400" else "i3d", source)
+    known, stage = weights.run_encoder(source) if flags.source != "i3d_kinetics400" else ("i3d", "")
+    arch = _arch(flags.arch, known, source)
     if target is not None:
         weights.check_target(target)
     found = weights.read(source, arch)
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> None:
     if target is None:
         return
     weights.write(found, target, summary)
-    print(f"{'written':<11} {target}{_use(found.arch, target)}")
+    print(f"{'written':<11} {target}{_use(found.arch, stage, target)}")
 
 
 def _path(given: str) -> Path:
@@ -95,13 +96,15 @@ def _classes(summary: dict[str, Any]) -> str:
     return f"{summary['classes']} classes" + (f", as in the weights of {' or '.join(forms)}" if forms else "")
 
 
-def _use(arch: str, target: Path) -> str:
+def _use(arch: str, stage: str, target: Path) -> str:
+    """How a run takes what was written; stage: up to which it was trained, where that is not all of it."""
     from acx_jax.models.weight_names import CONTEXT_HEAD
     from acx_jax.stages import weights
 
     if weights.is_torch_file(target):
         return ", in PyTorch's names"
-    return "" if arch == CONTEXT_HEAD else f"; use it with --config.encoder.arch={arch} --config.encoder.weights={target}"
+    up_to = f" --config.encoder.stage={stage}" if stage else ""
+    return "" if arch == CONTEXT_HEAD else f"; use it with --config.encoder.arch={arch} --config.encoder.weights={target}{up_to}"
 
 
 def main(arguments: list[str]) -> int:

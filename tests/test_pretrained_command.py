@@ -73,9 +73,9 @@ def test_both_ways_through_pytorch(tmp_path: Path, state) -> None:
     assert all(torch.equal(back[name], value) and back[name].dtype == value.dtype for name, value in theirs.items())
 
 
-def adapted_run(folder: Path, tree: dict) -> Path:
+def adapted_run(folder: Path, tree: dict, **encoder: str) -> Path:
     save_variables(folder / "adapt" / "encoder", tree)
-    (folder / "adapt" / "stage.json").write_text(json.dumps({"depends": {"settings": {"encoder": {"arch": ARCH}}}}))
+    (folder / "adapt" / "stage.json").write_text(json.dumps({"depends": {"settings": {"encoder": {"arch": ARCH} | encoder}}}))
     return folder
 
 
@@ -88,6 +88,25 @@ def test_an_adapted_run_goes_back_to_pytorch(tmp_path: Path, file: Path, state, 
         assert same(load_file(tmp_path / "out.safetensors"), state)
     assert run("--from", made, "--arch", "r3d_18") == 2
     assert "holds weights of r2plus1d_tiny" in capsys.readouterr().err
+
+
+def test_an_encoder_that_a_run_trained_in_part_is_not_taken_for_more_of_it(tmp_path: Path, file: Path, capsys) -> None:
+    made = adapted_run(tmp_path / "run", weights.encoder_variables(file, ARCH, (1, 8, 32, 32, 3)), stage="layer2")
+    config = default_config()
+    config.encoder.arch = ARCH
+    for source in (made, made / "adapt", made / "adapt" / "encoder"):
+        config.encoder.weights = str(source)
+        for stage in ("", "layer3"):
+            config.encoder.stage = stage
+            with pytest.raises(UsageError, match="a run that trained the encoder up to 'layer2' alone.* Set --config.encoder.stage=layer2"):
+                encoder.check_weights(config)
+        for stage in ("layer1", "layer2"):
+            config.encoder.stage = stage
+            encoder.check_weights(config)
+    assert run("--from", made, "--to", tmp_path / "written") == 0
+    assert capsys.readouterr().out.endswith(f"--config.encoder.weights={tmp_path / 'written'} --config.encoder.stage=layer2\n")
+    config.encoder.weights, config.encoder.stage = str(tmp_path / "written"), ""
+    encoder.check_weights(config)
 
 
 def test_the_config_takes_a_file_a_folder_and_a_run(tmp_path: Path, file: Path) -> None:

@@ -30,9 +30,25 @@ def inputs(config: ConfigDict) -> dict[str, Any]:
 
 
 def check_weights(config: ConfigDict) -> None:
-    """Raises UsageError when the config names a path whose weights are not those of its encoder."""
+    """Raises UsageError when the config names a path whose weights are not those of its encoder, or a run that trained a shorter part of it."""
     if config.encoder.weights not in pretrained.WEIGHTS:
         weights.check(Path(config.encoder.weights), config.encoder.arch)
+        _check_stage(config)
+
+
+def _check_stage(config: ConfigDict) -> None:
+    own, stages = config.encoder, ENCODERS[config.encoder.arch].stages
+    trained = weights.run_encoder(Path(own.weights))[1] or stages[-1]
+    if trained in stages and stages.index(trained) < stages.index(own.stage or stages[-1]):
+        raise UsageError(f"config.encoder.weights is {own.weights!r}, a run that trained the encoder up to {trained!r} alone, and config.encoder.stage is "
+                         f"{own.stage!r}: what lies behind does not fit what was trained. Set --config.encoder.stage={trained}; to use both all the same, "
+                         "give the weights that python -m acx_jax.pretrained writes of that run")
+
+
+def taken_over(config: ConfigDict, folder: Any) -> str:
+    """The settings with which another run starts from the encoder that the run in `folder`, of this config, trains."""
+    stage = f" --config.encoder.stage={config.encoder.stage}" if config.encoder.stage else ""
+    return f"--config.encoder.weights={folder}{stage}"
 
 
 def spec_of(config: ConfigDict) -> EncoderSpec:

@@ -152,10 +152,11 @@ def _check_goal(goal: str, config: ConfigDict) -> None:
     """Raises UsageError for a stage that this config gives nothing to do."""
     if config.source.steps and goal not in ("all", *SOURCE_STAGES):
         raise UsageError(f"--stage={goal}: config.source.steps is {config.source.steps}, so this run trains an encoder on source classes and "
-                         "evaluates nothing: give its folder to another run with --config.encoder.weights=FOLDER, or set --config.source.steps=0")
+                         f"evaluates nothing: give its folder to another run with {encoder.taken_over(config, 'FOLDER')}, or set --config.source.steps=0")
     if config.data.builder in ADAPTATION_ONLY and goal not in ("all", *stages_of(config)):
         raise UsageError(f"--stage={goal}: nothing in a data set of config.data.builder={config.data.builder!r} is labelled abnormal, so it is only "
-                         "adapted on (check, prepare, adapt, report): give the run's folder to another run with --config.encoder.weights=FOLDER")
+                         "adapted on (check, prepare, adapt, report): give the run's folder to another run with "
+                         f"{encoder.taken_over(config, 'FOLDER')}")
     if goal == augment.NAME and goal not in stages_of(config):
         setting = "episodes" if config.data.builder == "features" else "embed"
         raise UsageError(f"--stage=augment: config.{setting}.augmented is 0, so there is nothing to do: say how many, such as "

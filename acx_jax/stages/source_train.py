@@ -26,7 +26,7 @@ from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import Checkpoints, save_variables
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.stopping import deferred
-from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings, spec_of
+from acx_jax.stages.encoder import compute_dtype, pretrained_variables, settings as encoder_settings, spec_of, taken_over
 from acx_jax.stages.job import Job
 from acx_jax.stages.resuming import resumed
 
@@ -79,7 +79,7 @@ def run(job: Job) -> None:
     write_json(job.out / SUMMARY, {"trained": "encoder", "steps": int(done.state.step), "validation_loss": round(float(done.best_loss), 6),
                                    "train_classes": list(train), "validation_classes": list(held)})
     job.log.info(f"meta_train: the best encoder lies in {job.workdir}; other runs start from it with --config.encoder.arch="
-                 f"{config.encoder.arch} --config.encoder.weights={job.workdir}")
+                 f"{config.encoder.arch} {taken_over(config, job.workdir)}")
 
 
 def _classes(config: ConfigDict, stored: Sequence[StoredSegment]) -> tuple[dict[str, Videos], dict[str, Videos]]:

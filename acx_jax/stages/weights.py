@@ -74,14 +74,16 @@ def encoder_variables(path: Path, arch: str, clip_shape: tuple[int, ...]) -> dic
     return to_tree(read(path, arch))
 
 
-def run_arch(path: Path) -> str:
-    """The encoder that the run whose folder `path` is trained; empty where it is none."""
-    for stage in TRAINED:
+def run_encoder(path: Path) -> tuple[str, str]:
+    """The encoder that the run behind `path`, its folder or one that `read` takes, has trained, and the stage it was to end at ("": its last); ("", "")
+    where it is no run."""
+    for folder in (*(path / stage for stage in TRAINED), path, *([path.parent] if path.name == "encoder" else [])):
         try:
-            return str(json.loads((path / stage / "stage.json").read_text())["depends"]["settings"]["encoder"]["arch"])
-        except (OSError, ValueError, KeyError, TypeError):
+            own = json.loads((folder / "stage.json").read_text())["depends"]["settings"]["encoder"]
+            return str(own["arch"]), str(own.get("stage", ""))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-    return ""
+    return "", ""
 
 
 def digest(path: Path) -> str:

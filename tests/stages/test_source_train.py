@@ -89,7 +89,8 @@ def test_a_run_leaves_an_encoder_that_other_runs_can_start_from(whole):
     moved = {name: jax.tree.leaves(jax.tree.map(lambda a, b: not np.array_equal(a, b), part, before["params"][name]))
              for name, part in encoder(workdir)["params"].items()}
     assert {name: all(changed) for name, changed in moved.items()} == {name: name.startswith("layer4") for name in moved}
-    assert weights.run_arch(workdir) == "r2plus1d_tiny"
+    assert weights.run_encoder(workdir) == ("r2plus1d_tiny", "")
+    assert f"--config.encoder.weights={workdir}\n" in said
 
 
 def test_its_report_shows_the_training(whole):
@@ -163,7 +164,8 @@ def test_a_loss_that_is_not_finite_stops_with_advice(root, tmp_path, monkeypatch
     ("all", {"source.query": 3}, "too few source classes: 0 have enough videos"),
     ("all", {"source.batch": 6}, "config.source.batch is 6, expected a multiple of the 4 devices"),
     ("all", {"source.freeze": "Mixed_4f"}, "config.source.freeze is 'Mixed_4f', expected a stage of r2plus1d_tiny"),
-    ("evaluate", {}, "--stage=evaluate: config.source.steps is 4.*--config.encoder.weights=FOLDER"),
+    ("evaluate", {}, "--stage=evaluate: config.source.steps is 4.*--config.encoder.weights=FOLDER, "),
+    ("evaluate", {"encoder.stage": "layer4"}, "another run with --config.encoder.weights=FOLDER --config.encoder.stage=layer4, or set"),
 ])
 def test_what_cannot_be_done_is_refused_before_training(root, tmp_path, goal, values, said):
     with pytest.raises(UsageError, match=said):
