@@ -63,8 +63,9 @@ def look(job: Job, listed: Listing) -> Videos:
     sources = {s.video: s.source or s.video for s in listed.segments}
     paths = [listed.paths[name] for name in names]
     files = list(dict.fromkeys(paths))
+    how = {} if len(files) <= cameras.MOST else {"look": copies.probe_small}
     with job.log.progress("check: look at", len(files), unit="video") as advance:
-        of_file = dict(zip(files, looks.probe_all(files, job.config, advance=advance), strict=True))
+        of_file = dict(zip(files, looks.probe_all(files, job.config, advance=advance, **how), strict=True))
     return Videos(names, paths, [of_file[path] for path in paths], [sources[name] for name in names])
 
 

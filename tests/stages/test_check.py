@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from acx_jax import config as schema
+from acx_jax.data.check import cameras, copies
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import pipeline
+from acx_jax.stages import looks, pipeline
 
 HEADER = "video,start,end,label,source\n"
 
@@ -58,6 +59,21 @@ def test_nothing_wrong(root):
     assert "coverage: 8 of 8 listed videos, 8 of 8 segments" in said and "width 72, height 56, frames 12" in said
     assert report["episodes"][0]["queries"]["1"] == [1, 1] and report["episodes"][0]["queries"]["5"] == [0, 0]
     assert report["disk"]["needed"] == 6 * 12 * 128 * 165 * 3 + 2 * 12 * 128 * 165 * 3
+
+
+def test_of_many_videos_copies_are_found_in_small_looks(root, monkeypatch):
+    """And no cameras, which need the whole looks."""
+    shutil.rmtree(root / "v2")
+    (root / "v2").mkdir()
+    for i in range(12):
+        Image.open(root / "v0" / f"{i}.png").save(root / "v2" / f"{i}.jpg", quality=95)
+    asked = []
+    monkeypatch.setattr(looks, "probe_all", lambda *given, real=looks.probe_all, **options: asked.append(options.get("look")) or real(*given, **options))
+    assert check(root)[1]["copies"] and asked.pop() is None
+    monkeypatch.setattr(cameras, "MOST", 7)
+    shutil.rmtree(root.parent / "work")
+    said, report = check(root)
+    assert report["copies"] and asked == [copies.probe_small] and "shared cameras are not looked for in more than 7 videos: there are 8" in said
 
 
 def test_copies_that_contradict_stop_the_run_and_are_said_again(root):

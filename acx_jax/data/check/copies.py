@@ -15,6 +15,7 @@ from PIL import Image
 
 from acx_jax.contracts import TO_THE_END, Segment
 from acx_jax.data.media_files import check_plain, image_files
+from acx_jax.data.probe import Probe, probe
 
 _BLOCKS = (40, 30)  # that frames are compared in: 8 x 8 pixels of a look
 _MEAN = 2.0  # grey levels that a copy differs by, at most, in the mean
@@ -35,8 +36,8 @@ class Copies(NamedTuple):
 
 def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.ndarray], frames: Sequence[int], rates: Sequence[float], *,
                 closer: Callable[[Sequence[Path]], Iterable[tuple[int, np.ndarray]]]) -> list[Copies]:
-    """Groups of videos that are the same. sizes: bytes of each. looks: uint8 [n, H, W] of each. frames: of each. rates: frames a second of each,
-    0 where that is not known. closer: gives (index, `probe.look_closer`) of each of some videos, in any order.
+    """Groups of videos that are the same. sizes: bytes of each. looks: uint8 [n, H, W] of each, or `in_blocks` of them. frames: of each. rates: frames a
+    second of each, 0 where that is not known. closer: gives (index, `probe.look_closer`) of each of some videos, in any order.
 
     Videos of one still camera have nearly the same looks: those are looked at closer, and are copies where nothing as small as a block
     tells them apart.
@@ -45,9 +46,15 @@ def find_copies(paths: Sequence[Path], sizes: Sequence[int], looks: Sequence[np.
     again = {index for group in same for index in group[1:]}
     pairs = [pair for pair in _candidates(looks, frames, rates) if not again & {*pair}]
     wanted = sorted({index for pair in pairs for index in pair})
-    seen = {wanted[place]: _in_blocks(look) for place, look in closer([paths[index] for index in wanted])}
+    seen = {wanted[place]: in_blocks(look) for place, look in closer([paths[index] for index in wanted])}
     alike = [pair for pair in pairs if _same(seen[pair[0]], seen[pair[1]])]
     return [Copies(group, True) for group in same] + [Copies(group, False, _is_still(seen[group[0]])) for group in _joined(alike)]
+
+
+def probe_small(path: Path, beat: Callable[[], None] = lambda: None) -> Probe:
+    """`probe` with looks that keep what `find_copies` compares alone, a fiftieth of their bytes: for many videos, whose looks all lie in memory."""
+    found = probe(path, beat)
+    return found._replace(looks=in_blocks(found.looks))
 
 
 def contradictions(copies: Sequence[Sequence[Segment]], rates: Sequence[float], offsets: Mapping[str, int] = {}) -> list[str]:
@@ -84,20 +91,28 @@ def _same_bytes(paths: Sequence[Path], sizes: Sequence[int]) -> list[tuple[int, 
 
 def _candidates(looks: Sequence[np.ndarray], frames: Sequence[int], rates: Sequence[float]) -> list[tuple[int, int]]:
     """Pairs of equal length whose looks, in one brightness and contrast, differ by little in the mean, and one of which by little everywhere."""
-    whole = [i for i, video in enumerate(looks) if len(video) == max(map(len, looks))]
-    if not whole or not len(looks[whole[0]]):
+    most = max(map(len, looks), default=0)
+    whole = [i for i, video in enumerate(looks) if len(video) == most]
+    if not most:
         return []
-    small = np.stack([_in_blocks(looks[i]) for i in whole]).astype(np.float32)
-    contrast = np.maximum(small.std(axis=(1, 2, 3)), _FLAT)
-    small = (small - small.mean(axis=(1, 2, 3), keepdims=True)) / contrast[:, None, None, None]
-    coarse = small.reshape(len(whole), small.shape[1], 6, 5, 8, 5).mean(axis=(3, 5)).reshape(len(whole), -1)
+    small = np.stack([in_blocks(looks[i]) for i in whole])
+    contrast = np.maximum([video.std(dtype=np.float64) for video in small], _FLAT)
+    coarse = np.stack([_evened(video[None])[0].reshape(-1, 6, 5, 8, 5).mean(axis=(2, 4)).ravel() for video in small])
+    rough = coarse.reshape(len(whole), -1, 12).mean(axis=2)  # these differ by no more than coarse, so that most pairs are told apart by few numbers
     found = []
     for i in range(1, len(whole)):
         levels = np.maximum(contrast[:i], contrast[i])
-        near = np.flatnonzero(np.abs(coarse[:i] - coarse[i]).mean(axis=1) * levels < _MEAN)
-        near = near[_local(small[near], small[i]).min(axis=1, initial=np.inf) * levels[near] < _LOCAL]
+        near = np.flatnonzero(np.abs(rough[:i] - rough[i]).mean(axis=1) * levels < _MEAN)
+        near = near[np.abs(coarse[near] - coarse[i]).mean(axis=1) * levels[near] < _MEAN]
+        near = near[_local(_evened(small[near]), _evened(small[i])).min(axis=1, initial=np.inf) * levels[near] < _LOCAL]
         found += [(whole[j], whole[i]) for j in near if _as_long(*((frames[whole[k]], rates[whole[k]]) for k in (j, i)))]
     return found
+
+
+def _evened(videos: np.ndarray) -> np.ndarray:
+    """Levels of each video, uint8 [..., n, h, w], about their mean, over their deviation: float32. Of few at a time, for those take four times the memory."""
+    mean, contrast = (of(videos, axis=(-3, -2, -1), keepdims=True, dtype=np.float64) for of in (np.mean, np.std))
+    return ((videos - mean) / np.maximum(contrast, _FLAT)).astype(np.float32)
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:
@@ -144,8 +159,8 @@ def _as_long(a: tuple[int, float], b: tuple[int, float]) -> bool:
     return any(abs(one - other) <= 0.05 * max(one, other) for one, other in lengths)
 
 
-def _in_blocks(looks: np.ndarray) -> np.ndarray:
-    """uint8 [..., H, W] -> [..., 30, 40]."""
+def in_blocks(looks: np.ndarray) -> np.ndarray:
+    """Of frames what copies are looked for in: uint8 [..., H, W] -> [..., 30, 40]; those stay as they are."""
     flat = [np.asarray(Image.fromarray(look).resize(_BLOCKS, Image.Resampling.BOX)) for look in looks.reshape(-1, *looks.shape[-2:])]
     return np.stack(flat).reshape(*looks.shape[:-2], *_BLOCKS[::-1]) if flat else np.zeros((0, 1, *_BLOCKS[::-1]), np.uint8)
 

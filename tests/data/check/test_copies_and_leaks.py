@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from acx_jax.contracts import TO_THE_END, Segment
-from acx_jax.data.check.copies import contradictions, find_copies
+from acx_jax.data.check.copies import _candidates, contradictions, find_copies, in_blocks, probe_small
 from acx_jax.data.check.leaks import audit, possible_episodes
 from acx_jax.data.episodes import largest_queries
 from acx_jax.data.probe import look_closer, probe
@@ -46,6 +46,7 @@ def test_same_bytes_and_same_pictures(tmp_path):
     found = find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 101], [25] * 4, closer=closer)
     assert found == [((0, 2), True, False), ((1, 3), False, False)]
     assert find_copies(paths, [3, 3, 3, 3], videos, [50, 100, 50, 150], [25] * 4, closer=closer) == [((0, 2), True, False)]
+    assert find_copies(paths, [3, 3, 3, 3], [in_blocks(video) for video in videos], [50, 100, 50, 101], [25] * 4, closer=closer) == found
 
 
 def street(seed: int, size: int, path: tuple[int, int], frames: int = 60) -> list[np.ndarray]:
@@ -99,6 +100,27 @@ def test_three_of_the_same_bytes_are_one_group(tmp_path):
     for path in paths:
         path.write_text("one")
     assert find_copies(paths, [3] * 3, [looks(0)] * 3, [9] * 3, [0] * 3, closer=enumerate) == [((0, 1, 2), True, False)]
+
+
+def test_candidates_are_those_of_a_slow_comparison():
+    """Of pictures that differ by about as much as candidates may, in several contrasts."""
+    rng = np.random.default_rng(0)
+    first = [in_blocks(looks(seed)) for seed in range(4)]
+    videos = [np.clip(first[i % 4] * rng.uniform(0.5, 1) + rng.normal(0, rng.uniform(0, 5), first[0].shape), 0, 255).astype(np.uint8) for i in range(40)]
+    found = []
+    for i, j in ((i, j) for j in range(40) for i in range(j)):
+        a, b = videos[i].astype(float), videos[j].astype(float)
+        difference = ((a - a.mean()) / a.std() - (b - b.mean()) / b.std()) * max(a.std(), b.std())
+        coarse = np.abs((difference.reshape(3, 6, 5, 8, 5)).mean(axis=(2, 4))).mean()
+        found += [(i, j)] if coarse < 2.0 and np.abs(difference).max(axis=(1, 2)).min() < 16.0 else []
+    assert _candidates(videos, [9] * 40, [25.0] * 40) == found and 20 < len(found) < 39 * 10
+
+
+def test_a_small_look_is_what_is_compared_of_a_look(tmp_path):
+    write_video(tmp_path / "a.mp4", grey_frames(40), rate=20)
+    small, whole = probe_small(tmp_path / "a.mp4"), probe(tmp_path / "a.mp4")
+    assert small[:6] == whole[:6] and np.array_equal(small.looks, in_blocks(whole.looks)) and small.looks.shape == (3, 30, 40)
+    assert len(probe_small(tmp_path / "absent").looks) == 0
 
 
 def test_a_closer_look_goes_over_the_whole_video(tmp_path):
