@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from acx_jax.contracts import Coverage, Segment, Skipped, StoredSegment
 from acx_jax.data.jpegs import JpegFrames, Jpegs
+from acx_jax.errors import WorkError
 
 SEGMENTS = "segments.json"
 RECORDS = "records"
@@ -21,18 +22,32 @@ class Windows(NamedTuple):
     stride: int
 
 
-class _JpegRecords:
-    """Records whose `frames` are JpegFrames."""
+class _Records:
+    """Records by number, with WorkError for one that is damaged. name: of a record, in words."""
 
-    def __init__(self, records: Sequence[dict[str, Any]]):
-        self._records = records
+    def __init__(self, records: Sequence[dict[str, Any]], prepared: Path, name: str):
+        self._records, self._prepared, self._name = records, prepared, name
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = dict(self._records[index])
+        number = range(len(self))[index]
+        try:
+            return self._with_frames(dict(self._records[number]))
+        except (RuntimeError, ValueError) as error:  # a checksum that is wrong, or what is none of the fields
+            raise _damaged(self._prepared, f"{self._name} {number}", error) from None
+
+    @staticmethod
+    def _with_frames(record: dict[str, Any]) -> dict[str, Any]:
+        if "jpeg" not in record:
+            return record
         return record | {"frames": JpegFrames(Jpegs(record.pop("jpeg"), record.pop("ends"), record.pop("size")))}
+
+
+def _damaged(prepared: Path, what: str, error: Exception) -> WorkError:
+    reason = str(error).partition("\n")[0].partition(" (")[0]
+    return WorkError(f"{what} in {prepared / RECORDS} is damaged ({reason}): delete {prepared}, and the next run prepares the videos anew")
 
 
 def to_json(stored: Sequence[StoredSegment], coverage: Coverage, windows: Windows, files: dict[str, int]) -> dict[str, Any]:
@@ -52,9 +67,16 @@ def record_files(prepared: Path) -> dict[str, int]:
 
 
 def damage(prepared: Path) -> str:
-    """What of the records is not as it was written, in words; "" where all is well. Looks at sizes alone."""
+    """What of the output is not as it was written, in words; "" where all is well. Of the records it looks at sizes alone."""
     there = record_files(prepared)
-    for name, size in _read(prepared)["files"].items():
+    try:
+        load(prepared), load_windows(prepared)
+        files = _read(prepared)["files"].items()
+    except FileNotFoundError:
+        return f"{SEGMENTS} is gone"
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return f"{SEGMENTS} is damaged ({type(error).__name__}: {error})"
+    for name, size in files:
         if name not in there:
             return f"{name} is gone"
         if there[name] != size:
@@ -79,15 +101,19 @@ def load_windows(prepared: Path) -> Windows:
 def open_records(prepared: Path, split: str) -> Sequence[dict[str, Any]]:
     """The records of a split by number, each as `builders.clips.fields` describes (`video` as bytes); empty if it has none.
 
-    Their `frames` are uint8 [T, H, W, 3], or JpegFrames where they are stored as JPEGs.
+    Their `frames` are uint8 [T, H, W, 3], or JpegFrames where they are stored as JPEGs. Raises WorkError where what describes them is damaged, and
+    for each that is.
     """
     import tensorflow_datasets as tfds  # here, because it takes a second and not all who load segments read frames
 
-    builder = tfds.builder_from_directory(next((prepared / RECORDS).glob("*/*/dataset_info.json")).parent)
-    if split not in builder.info.splits:
-        return ()
-    records = builder.as_data_source(split=split)
-    return _JpegRecords(records) if "jpeg" in builder.info.features else records
+    try:
+        builder = tfds.builder_from_directory(next((prepared / RECORDS).glob("*/*/dataset_info.json")).parent)
+        records = builder.as_data_source(split=split) if split in builder.info.splits else ()
+    except OSError:
+        raise
+    except Exception as error:  # each part of what is read there has errors of its own
+        raise _damaged(prepared, "what describes the records", error) from None
+    return _Records(records, prepared, f"{split} record")
 
 
 def _read(prepared: Path) -> dict[str, Any]:

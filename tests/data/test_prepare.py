@@ -79,6 +79,18 @@ def test_what_an_interrupted_run_left_is_replaced(tmp_path: Path) -> None:
     assert len(prepared.open_records(tmp_path / "out", "evaluate")) == 1 and not prepared.damage(tmp_path / "out")
 
 
+@pytest.mark.parametrize("whole, said", [(lambda text: "", "segments.json is damaged (JSONDecodeError"), (lambda text: text[:200], "segments.json is damaged"),
+                                         (lambda text: "[]", "segments.json is damaged"), (lambda text: '{"files": {}}', "segments.json is damaged (KeyError")])
+def test_a_list_of_segments_that_is_damaged_is_said_to_be(tmp_path: Path, whole, said: str) -> None:
+    run(write_table(videos(tmp_path / "in", "a"), "a,0,9,normal"), tmp_path / "out")
+    file = tmp_path / "out" / prepared.SEGMENTS
+    assert not prepared.damage(tmp_path / "out")
+    file.write_text(whole(file.read_text()))
+    assert prepared.damage(tmp_path / "out").startswith(said)
+    file.unlink()
+    assert prepared.damage(tmp_path / "out") == "segments.json is gone"
+
+
 def test_only_what_is_left_to_read_needs_disk(tmp_path: Path, monkeypatch) -> None:
     root = write_table(videos(tmp_path / "in", "a", "b"), "a,0,9,normal", "b,0,29,normal")
     config = with_overrides(default_config(), {"data.root": str(root), "data.short_side": "16", "encoder.crop": "16"})

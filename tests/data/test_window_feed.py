@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import grain
@@ -14,7 +15,7 @@ from acx_jax.data import feeds, prepared, window_feed
 from acx_jax.data.feeds import Process
 from acx_jax.data.window_feed import WindowBatch, centre_crop, largest_frame, whole_windows_feed, windows_feed
 from acx_jax.data.windows import window_count
-from acx_jax.errors import UsageError
+from acx_jax.errors import UsageError, WorkError
 
 LENGTH, STRIDE = 8, 4
 
@@ -39,6 +40,18 @@ def test_all_windows_in_order_cropped_at_the_centre(coded: Path, batch: int) -> 
     for window, (video, numbers) in zip(frames, expected):
         assert np.all(window[..., 0] == video) and np.array_equal(window[:, 0, 0, 1], numbers)
         assert np.array_equal(window[0, 0, :, 2], np.arange(6, 18))
+
+
+@pytest.mark.parametrize("name, said", [("clips-evaluate*", r"evaluate record \d+ in .*records is damaged \(Corrupted Riegeli/records file: .*\): delete .*, and the next"),
+                                        ("dataset_info.json", "what describes the records in .* is damaged"), ("features.json", "what describes the records")])
+def test_records_damaged_at_equal_size_are_an_error(coded: Path, tmp_path: Path, name: str, said: str) -> None:
+    shutil.copytree(coded, tmp_path / "prepare")
+    file = next((tmp_path / "prepare").rglob(name))
+    data = np.frombuffer(file.read_bytes(), np.uint8).copy()
+    data[100::100] ^= 129
+    file.write_bytes(data.tobytes())
+    with pytest.raises(WorkError, match=said):
+        windows(tmp_path / "prepare")
 
 
 def test_the_last_batch_is_filled_up_and_counted(coded: Path) -> None:
