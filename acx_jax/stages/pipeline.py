@@ -15,8 +15,8 @@ from acx_jax.data import prepared
 from acx_jax.errors import UsageError
 from acx_jax.runtime import devices
 from acx_jax.runtime.run_log import RunLog
-from acx_jax.stages import adapt, augment, check, embed, encoder, evaluate, learners, meta_train, prepare, report, report_training, source_train
-from acx_jax.stages import stamps
+from acx_jax.stages import adapt, augment, check, embed, encoder, evaluate, learners, meta_train, partial, prepare, report, report_training
+from acx_jax.stages import source_train, stamps
 from acx_jax.stages.job import Job
 from acx_jax.stages.stamps import Stamp
 
@@ -178,26 +178,22 @@ def _stamp(stage: Stage, config: ConfigDict, made: dict[str, Stamp]) -> Stamp:
 
 
 def _bring_stage(name: str, stage: Stage, stamp: Stamp, *, config: ConfigDict, workdir: Path, log: RunLog) -> None:
-    done, partial = workdir / name, workdir / f"{name}.partial"
+    done, folder = workdir / name, workdir / f"{name}.partial"
     _finish_swap(done, workdir / f"{name}.old")
     before = stamps.read(done)
     damage = stage.damage(done) if before == stamp else ""
     if before == stamp and not damage:
         log.info(f"{name}: up to date, skipped (fingerprint {stamp['fingerprint']})")
         return
-    log.info(f"{name}: {stamps.why(before, stamp, damage, interrupted=stamps.read(partial) == stamp)}")
-    if stamps.read(partial) != stamp:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        stamps.write(partial, stamp)
-    stage.run(Job(config, workdir, partial, log))
-    _swap(partial, done, workdir / f"{name}.old")
+    log.info(f"{name}: {stamps.why(before, stamp, damage, interrupted=partial.begin(folder, stamp, log))}")
+    stage.run(Job(config, workdir, folder, log))
+    _swap(folder, done, workdir / f"{name}.old")
 
 
-def _swap(partial: Path, done: Path, old: Path) -> None:
+def _swap(new: Path, done: Path, old: Path) -> None:
     if done.exists():
         done.rename(old)
-    partial.rename(done)
+    new.rename(done)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -54,8 +54,13 @@ def why(before: Stamp | None, stamp: Stamp, damage: str, *, interrupted: bool) -
         return "starts"
     if damage:
         return f"is redone: {damage}"
+    return f"is redone: {changes(before, stamp)}"
+
+
+def changes(before: Stamp, stamp: Stamp) -> str:
+    """What differs between two stamps, in words; the first four of it."""
     changed = list(_differences(before.get("depends", {}), stamp["depends"], ""))
-    return "is redone: " + "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
+    return "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
 
 
 def _differences(old: Any, new: Any, path: str) -> list[str]:

@@ -163,6 +163,19 @@ def test_what_was_interrupted_under_other_settings_is_started_over(bench):
     assert found == [False]
 
 
+def test_a_training_that_was_interrupted_under_other_settings_is_kept_for_them(bench):
+    def killed(job):
+        (job.out / "checkpoints" / "540").mkdir(parents=True)
+        raise Killed
+
+    bench.hooks["adapt"] = killed
+    with pytest.raises(Killed):
+        bench.run("adapt")
+    del bench.hooks["adapt"]
+    assert "adapt: 540 steps that an interrupted run has saved are put aside, for config.steps was 100, is 3" in bench.run("adapt", adapt__steps=3)
+    assert "adapt: goes on where it was interrupted" in bench.run("adapt") and (bench.workdir / "adapt" / "checkpoints" / "540").exists()
+
+
 def test_failing_stage_leaves_the_earlier_output_whole(bench):
     bench.run()
     bench.hooks["evaluate"] = raises(WorkError("broken"))
