@@ -12,7 +12,7 @@ from pathlib import Path
 from acx_jax.contracts import Skipped
 from acx_jax.data.builders.dota_annotations import Clip, read_annotations, read_splits
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.tree import INNER, Media, check_root, frame_numbers, has_images, media_below, printable, unusable
+from acx_jax.data.builders.tree import INNER, Lost, Media, check_root, frame_numbers, has_images, media_below, printable, unusable
 from acx_jax.errors import UsageError
 
 FPS = 10  # of the annotation, and of the frames that are handed out
@@ -39,11 +39,12 @@ def list_dota(root: Path, *, official: bool, fps: float) -> Listing:
     paths = {name: places[name] for name in usable}
     offsets = {name: clips[name].first - 1 for name in usable if _is_raw(paths[name], clips[name])}
     _check_rate([path for path in paths.values() if not path.is_dir()], fps)
-    extra = _extra(root, clips, {item.split(" (")[0] for item, _ in unreadable}, places.values())
+    lost: list[Skipped] = []
+    extra = _extra(root, clips, {item.split(" (")[0] for item, _ in unreadable}, places.values(), lost.append)
     unknown = [item for item, reason in extra if reason == _UNKNOWN]
     return Listing(
         segments=tuple(segment for name in usable for segment in clips[name].segments(splits[name])), paths=paths,
-        skipped=(*unreadable, *unsplit, *(Skipped(name, reason) for name, reason in reasons.items() if reason), *extra),
+        skipped=(*lost, *unreadable, *unsplit, *(Skipped(name, reason) for name, reason in reasons.items() if reason), *extra),
         videos_listed=len({*clips, *(item.split(" (")[0] for item, _ in (*unreadable, *unsplit))}),
         segments_listed=sum(len(clips[name].segments("")) for name in clips),
         notes=(*_beyond(clips[name] for name in usable),
@@ -92,10 +93,10 @@ def _beyond(clips: Iterable[Clip]) -> list[str]:
             f"(0..{clip.frames - 1}): used only if the frames are there" for clip in wrong]
 
 
-def _extra(root: Path, clips: dict[str, Clip], unreadable: set[str], used: Iterable[Path | None]) -> list[Skipped]:
+def _extra(root: Path, clips: dict[str, Clip], unreadable: set[str], used: Iterable[Path | None], lost: Lost) -> list[Skipped]:
     """Videos on disk that are not annotated, or not readably, and second copies of those that are."""
     known, sources = {path for path in used if path is not None}, {clip.source for clip in clips.values()}
-    unused = [one for one in media_below(root) if one.path not in known]
+    unused = [one for one in media_below(root, lost) if one.path not in known]
     return [Skipped(printable(one.path.relative_to(root)), _why_unused(one, clips, unreadable, sources)) for one in unused]
 
 

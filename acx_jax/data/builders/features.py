@@ -20,7 +20,7 @@ from acx_jax.data.builders.feature_arrays import BadArray, Place, members, read_
 from acx_jax.data.builders.feature_copies import find_copies, is_copy
 from acx_jax.data.builders.feature_labels import Labels, read_labels, runs
 from acx_jax.data.builders.listing import Listing, size_and_time
-from acx_jax.data.builders.tree import check_root, folders_below, hidden, printable
+from acx_jax.data.builders.tree import Lost, check_root, folders_below, hidden, printable
 from acx_jax.errors import UsageError
 
 _EXPECTED = ("normal/ and abnormal/ with .npy files, or <video>/ctx_normal.npy and ctx_abnormal.npy, or .npz or .npy files beside one "
@@ -58,7 +58,8 @@ def list_features(root: Path) -> Featured:
     all vectors of several arrays are the same.
     """
     check_root(root, _EXPECTED)
-    files = _files(root)
+    lost: list[Skipped] = []
+    files = _files(root, lost.append)
     arrays, broken, beside = _arrays(root, files)
     table = _table(root, files) if any(array.label is None for array in arrays) or (broken and _tables(root, files)) else {}
     places: dict[Segment, Place] = {}
@@ -84,7 +85,7 @@ def list_features(root: Path) -> Featured:
     names = {array.video for array in arrays} | set(absent) | ({item for item, _ in broken} if not table else set())
     plain = {(segment.video, segment.label): segment for segment in places}
     copies, aside = find_copies(root, beside, plain)
-    listing = _listing(places, names, [*skipped, *aside], len(skipped) - (len(broken) if table else 0))
+    listing = _listing(places, names, [*lost, *skipped, *aside], len(skipped) - (len(broken) if table else 0))
     if copies:
         note = f"{sum(map(len, copies.values()))} augmented sequences of {len(copies)} segments: config.episodes.augmented puts them into the support"
         listing = listing._replace(notes=(note,))
@@ -98,8 +99,8 @@ def fingerprint(root: Path) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _files(root: Path) -> list[Path]:
-    found = (folder / name for folder, names in folders_below(root) for name in names if not hidden(name))
+def _files(root: Path, lost: Lost = lambda item: None) -> list[Path]:
+    found = (folder / name for folder, names in folders_below(root, lost) for name in names if not hidden(name))
     return sorted(path for path in found if path.suffix.lower() in _SUFFIXES)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Skipped
 from acx_jax.data.builders import sources, table
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.tree import hidden, media_below, printable, unlisted, unusable
-from acx_jax.data.media_files import VIDEO_SUFFIXES, check_plain, image_files, natural_key
+from acx_jax.data.builders.tree import dead_link, hidden, media_below, printable, unlisted, unusable
+from acx_jax.data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_plain, image_files, natural_key
 from acx_jax.errors import UsageError
 
 TABLE = "segments.csv"
@@ -27,12 +27,13 @@ def list_folder(root: Path) -> Listing:
     Raises UsageError when there is no such folder, it has neither layout, or its table cannot be understood.
     """
     entries = _entries(root)
+    dead = {entry.name: reason for entry in entries if (reason := dead_link(entry))}
     classes = [entry for entry in entries if entry.is_dir() and entry.name.lower() in LABELS]
     if any(entry.name == TABLE for entry in entries):
         return _list_table(root)
     if classes:
-        return _list_classes(root, classes)
-    found = ", ".join(entry.name for entry in entries[:5]) + (", ..." if len(entries) > 5 else "")
+        return _list_classes(root, classes, dead)
+    found = ", ".join(entry.name + (f" ({dead[entry.name]})" if entry.name in dead else "") for entry in entries[:5]) + (", ..." if len(entries) > 5 else "")
     raise UsageError(f"data root {root} " + (f"holds {found}" if entries else "is empty") + f": {_EXPECTED}")
 
 
@@ -59,6 +60,7 @@ def _list_table(root: Path) -> Listing:
     parsed = [table.parse_row(row) for row in rows]
     names = {table.short_name(row.cells.get("video", "")) for row in rows} - {""}
     paths = {name: path for name in sorted(names) if (path := _find_video(root, name)) is not None}
+    others, lost = _unlisted(root, paths.values())
     present, absent = _on_disk([item for item in parsed if isinstance(item, table.Placed)], paths, root)
     distinct, repeats = table.without_repeats(present)
     kept, contradictions = table.without_contradictions(distinct)
@@ -67,9 +69,9 @@ def _list_table(root: Path) -> Listing:
     unparsed = [item for item in parsed if isinstance(item, Skipped)]
     return Listing(
         segments=table.with_video_splits(kept), paths=paths,
-        skipped=(*too_wide, *unparsed, *absent, *repeats, *contradictions),
+        skipped=(*too_wide, *unparsed, *absent, *repeats, *contradictions, *lost),
         videos_listed=len(names), segments_listed=len(rows) + len(too_wide),
-        notes=(*_extra_columns(extra), *_unread_sources(root), *_unlisted(root, paths.values())), missing=tuple(sorted(names - paths.keys())),
+        notes=(*_extra_columns(extra), *_unread_sources(root), *others), missing=tuple(sorted(names - paths.keys())),
         absent={s.video: (s.source, of_video[s.video]) for s in gone},
     )
 
@@ -122,20 +124,21 @@ def _unread_sources(root: Path) -> Iterator[str]:
         yield f"{sources.FILE} is not read: beside {TABLE}, sources stand in its column source"
 
 
-def _unlisted(root: Path, used: Iterable[Path]) -> Iterator[str]:
-    """Notes how many videos on disk the table does not name."""
-    listed = set(used)
-    others = [one.path for one in media_below(root) if one.path not in listed]
-    if others:
-        yield f"{len(others)} videos on disk are not in {TABLE}, e.g. {printable(min(others).relative_to(root))}"
+def _unlisted(root: Path, used: Iterable[Path]) -> tuple[list[str], list[Skipped]]:
+    """Notes how many videos on disk the table does not name; what could not be looked into."""
+    listed, lost = set(used), []
+    others = [one.path for one in media_below(root, lost.append) if one.path not in listed]
+    if not others:
+        return [], lost
+    return [f"{len(others)} videos on disk are not in {TABLE}, e.g. {printable(min(others).relative_to(root))}"], lost
 
 
-def _list_classes(root: Path, classes: Sequence[Path]) -> Listing:
-    """classes: the folders of both labels, in whatever case they are written; those of one label are one class."""
+def _list_classes(root: Path, classes: Sequence[Path], dead: dict[str, str]) -> Listing:
+    """classes: the folders of both labels, in whatever case they are written; those of one label are one class. dead: links to nothing beside them."""
     of_label = sorted((LABELS.index(folder.name.lower()), folder) for folder in classes)
     entries = [(label, entry) for label, folder in of_label for entry in _entries(folder)]
-    listed = [(label, entry) for label, entry in entries if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES]
-    others = [entry for _, entry in entries if not entry.is_dir() and entry.suffix.lower() not in VIDEO_SUFFIXES]
+    listed = [(label, entry) for label, entry in entries if _may_be_video(entry)]
+    others = [entry for _, entry in entries if not _may_be_video(entry)]
     if not listed:
         raise UsageError(f"data root {root} has {', '.join(f'{f.name}/' for f in classes)} without a video in "
                          f"{'them' if len(classes) > 1 else 'it'}" + (f" (but {len(others)} other files)" if others else "")
@@ -144,16 +147,23 @@ def _list_classes(root: Path, classes: Sequence[Path]) -> Listing:
     reasons = {name: _unusable(entry) for _, name, entry in videos}
     source_of = sources.read_sources(root / sources.FILE)
     usable = [(label, name, entry) for label, name, entry in videos if not reasons[name]]
-    elsewhere = [one for one in media_below(root) if one.path.relative_to(root).parts[0].lower() not in LABELS]
+    lost: list[Skipped] = []
+    elsewhere = [one for one in media_below(root, lost.append) if one.path.relative_to(root).parts[0].lower() not in LABELS]
     return Listing(
         segments=tuple(Segment(name, 0, TO_THE_END, label, source=source_of.get(name, name)) for label, name, _ in usable),
         paths={name: entry for _, name, entry in usable},
         skipped=(*(Skipped(name, reason) for name, reason in reasons.items() if reason),
-                 *unlisted(root, elsewhere, [], f"it lies in neither {LABELS[NORMAL]}/ nor {LABELS[ABNORMAL]}/")),
+                 *unlisted(root, elsewhere, [], f"it lies in neither {LABELS[NORMAL]}/ nor {LABELS[ABNORMAL]}/"),
+                 *(item for item in lost if item.item not in reasons)),
         videos_listed=len(listed), segments_listed=len(listed),
-        notes=(*_no_class(classes), *_no_videos(root, others), *sources.unknown(source_of, set(reasons))),
+        notes=(*_no_class(classes, dead), *_no_videos(root, others), *sources.unknown(source_of, set(reasons))),
         missing=tuple(name for name, reason in reasons.items() if reason),
     )
+
+
+def _may_be_video(entry: Path) -> bool:
+    """Whether an entry of a class folder is a folder, a link to what is not there, which may have been one, or a video by its name."""
+    return entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES or (entry.suffix.lower() not in IMAGE_SUFFIXES and bool(dead_link(entry)))
 
 
 def _unusable(entry: Path) -> str:
@@ -173,8 +183,11 @@ def _unusable(entry: Path) -> str:
         return f"it cannot be read: {error.strerror}"
 
 
-def _no_class(classes: Sequence[Path]) -> Iterator[str]:
-    yield from (f"there is no folder {name}/" for name in LABELS if name not in {folder.name.lower() for folder in classes})
+def _no_class(classes: Sequence[Path], dead: dict[str, str]) -> Iterator[str]:
+    for name in LABELS:
+        if name not in {folder.name.lower() for folder in classes}:
+            reason = next((reason for link, reason in dead.items() if link.lower() == name), "")
+            yield f"{name}/ is not there: {reason}" if reason else f"there is no folder {name}/"
 
 
 def _no_videos(root: Path, others: Sequence[Path]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from acx_jax.contracts import NORMAL, TO_THE_END, Segment, Skipped
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.tree import INNER, Media, check_root, find_files, media_below, printable, read_text, unlisted, unusable
+from acx_jax.data.builders.tree import INNER, Media, also_lost, check_root, find_files, media_below, printable, read_text, unlisted, unusable
 from acx_jax.data.media_files import VIDEO_SUFFIXES
 from acx_jax.errors import UsageError
 
@@ -50,17 +50,18 @@ def list_kinetics(root: Path) -> Listing:
     tells the classes.
     """
     check_root(root, _EXPECTED)
-    media = list(media_below(root))
+    lost: list[Skipped] = []
+    media = list(media_below(root, lost.append))
     tables = find_files(root, (".", "annotations"), "*.csv")
     labelled, bad = _from_tables(root, tables, media) if tables else _from_folders(root, media)
     if not labelled and not bad:
-        raise UsageError(f"data root {root} holds no labelled video. Expected {_EXPECTED}")
+        raise UsageError(f"data root {root} holds no labelled video{also_lost(lost)}. Expected {_EXPECTED}")
     reasons = [(one, _problem(one)) for one in labelled]
     usable = [one for one, reason in reasons if not reason]
     segments = tuple(Segment(one.name, 0, TO_THE_END, NORMAL, one.category, source=one.name, split=SPLITS[one.split]) for one in usable)
     skipped = tuple(Skipped(one.name, reason) for one, reason in reasons if reason)
     rest = _rest(root, media, labelled) if tables else []
-    return Listing(segments=segments, paths={one.name: one.path for one in usable if one.path}, skipped=(*bad, *skipped, *rest),
+    return Listing(segments=segments, paths={one.name: one.path for one in usable if one.path}, skipped=(*lost, *bad, *skipped, *rest),
                    videos_listed=len(labelled) + len(bad), segments_listed=len(labelled) + len(bad),
                    notes=(f"{len({s.category for s in segments})} classes",), missing=tuple(item for item, _ in skipped))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from acx_jax.data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_plain
 from acx_jax.errors import UsageError
 
 _NO_MEDIA = frozenset(("thumbs.db", "desktop.ini"))
+_NAMED_ELSEWHERE = VIDEO_SUFFIXES | IMAGE_SUFFIXES | {".npy", ".npz"}
+Lost = Callable[[Skipped], None]
 INNER = "images"  # a subfolder that the frames of a video may lie in
 
 
@@ -71,10 +73,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder from `root` on, and the names of its files. Links to folders are followed, no folder is entered twice."""
+def folders_below(root: Path, lost: Lost = lambda item: None) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder from `root` on, and the names of its files. Links to folders are followed, no folder is entered twice. lost: told of folders that
+    cannot be looked into, and of links to nothing whose names are none of a video, an image or an array."""
     entered = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=lambda error: lost(_unopened(root, error))):
         identity = os.stat(folder)[1:3]  # number on its device, and device
         if identity in entered:
             subfolders.clear()
@@ -82,12 +85,32 @@ def folders_below(root: Path) -> Iterator[tuple[Path, list[str]]]:
         entered.add(identity)
         links = {name: os.path.islink(os.path.join(folder, name)) for name in subfolders if not hidden(name)}
         subfolders[:] = sorted(links, key=lambda name: (links[name], natural_key(name)))  # what links lead to may lie beside them
+        for name in files:
+            if not hidden(name) and not _has_suffix(name, _NAMED_ELSEWHERE) and (reason := dead_link(Path(folder, name))):
+                lost(Skipped(printable(Path(folder, name).relative_to(root)), reason))
         yield Path(folder), files
 
 
-def media_below(root: Path) -> Iterator[Media]:
-    """Video files and folders of images under `root`, in natural order; a folder called images is named after its parent."""
-    for place, files in folders_below(root):
+def dead_link(path: Path) -> str:
+    """Of a link to nothing, that it is one; "" of anything else."""
+    if not path.is_symlink() or os.path.exists(path):
+        return ""
+    return f"it is a link to {printable(Path(os.readlink(path)))}, which is not there"
+
+
+def also_lost(lost: Iterable[Skipped]) -> str:
+    """What is to be added where no video is found: what could not be looked into."""
+    return "".join(f"; {item}: {reason}" for item, reason in islice(lost, 3))
+
+
+def _unopened(root: Path, error: OSError) -> Skipped:
+    return Skipped(printable(Path(os.path.relpath(error.filename, root))), f"the folder cannot be looked into: {error.strerror}")
+
+
+def media_below(root: Path, lost: Lost = lambda item: None) -> Iterator[Media]:
+    """Video files and folders of images under `root`, in natural order; a folder called images is named after its parent. lost: as of
+    `folders_below`."""
+    for place, files in folders_below(root, lost):
         shown = [name for name in files if not hidden(name)]
         if place != root and any(_has_suffix(name, IMAGE_SUFFIXES) for name in shown):
             yield Media(place.parent.name if place.name == INNER else place.name, place)

@@ -45,7 +45,8 @@ def list_ucf_crime(root: Path, *, fps: float, via: bool, look: Look = serially, 
     """
     check_root(root, _EXPECTED)
     annotated, bad = read_annotations(root, via=via)
-    media, copies = _by_key(media_below(root))
+    lost: list[Skipped] = []
+    media, copies = _by_key(media_below(root, lost.append))
     adapting = _adapting(root, annotated, media)
     wanted = {k: one.name for k, one in annotated.items()} | adapting
     clocks = {k: "no video file and no folder of frames has its name" for k in wanted}
@@ -60,7 +61,7 @@ def list_ucf_crime(root: Path, *, fps: float, via: bool, look: Look = serially, 
     absent = {wanted[k]: (wanted[k], max(1, len(annotated[k].events) if k in annotated else 0)) for k in wanted if k not in usable}
     return Listing(
         segments=distinct, paths={wanted[k]: media[k].path for k in usable},
-        skipped=(*bad, *skipped, *unlisted(root, copies, [], "another copy of this video is used"), *of_no_use),
+        skipped=(*lost, *bad, *skipped, *unlisted(root, copies, [], "another copy of this video is used"), *of_no_use),
         videos_listed=len(wanted), segments_listed=len(adapting) + sum(max(1, len(one.events)) for one in annotated.values()),
         notes=tuple(_notes(len(of_no_use), len(segments) - len(distinct))), missing=tuple(item for item, _ in skipped),
         absent=absent, folder_fps=fps or RATE)
