@@ -207,6 +207,14 @@ def test_class_folders_in_other_cases_are_one_class_and_what_lies_elsewhere_is_n
     assert listing.missing == ("abnormal/cam", "abnormal/gone.mp4") and (listing.videos_listed, listing.segments_listed) == (5, 5)
 
 
+def test_videos_in_a_folder_that_is_taken_for_a_video_are_named(tmp_path: Path) -> None:
+    root = touch(tmp_path, "normal/day1/a.mp4", "normal/day1/b.mp4", "normal/day1/more/1.jpg", "normal/day1/thumb.jpg", "abnormal/c/1.jpg", "normal/cover.jpg")
+    listing = list_folder(root)
+    assert [s.video for s in listing.segments] == ["normal/day1", "abnormal/c"]
+    reason = "it lies in normal/day1, which is one video of its images: put it beside that folder"
+    assert dict(listing.skipped) == dict.fromkeys(("normal/day1/a.mp4", "normal/day1/b.mp4", "normal/day1/more"), reason)
+
+
 def test_class_folders_with_sources(tmp_path: Path) -> None:
     root = touch(tmp_path, "normal/a.mp4", "normal/b.mp4", "abnormal/c.mp4")
     (root / "sources.csv").write_text("\ufeffSource, video\nhouse,normal/a.mp4\r\nhouse,./abnormal//c.mp4\n,normal/b.mp4\nhouse,gone.mp4\nhouse,normal/a.mp4\n", encoding="utf-8")

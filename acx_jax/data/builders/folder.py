@@ -11,7 +11,7 @@ from pathlib import Path
 from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Skipped
 from acx_jax.data.builders import sources, table
 from acx_jax.data.builders.listing import Listing
-from acx_jax.data.builders.tree import dead_link, hidden, media_below, printable, unlisted, unusable
+from acx_jax.data.builders.tree import Media, dead_link, hidden, media_below, printable, unlisted, unusable
 from acx_jax.data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_plain, image_files, natural_key
 from acx_jax.errors import UsageError
 
@@ -148,17 +148,25 @@ def _list_classes(root: Path, classes: Sequence[Path], dead: dict[str, str]) -> 
     source_of = sources.read_sources(root / sources.FILE)
     usable = [(label, name, entry) for label, name, entry in videos if not reasons[name]]
     lost: list[Skipped] = []
-    elsewhere = [one for one in media_below(root, lost.append) if one.path.relative_to(root).parts[0].lower() not in LABELS]
+    below = [one for one in media_below(root, lost.append) if one.path not in classes]
+    elsewhere = [one for one in below if one.path.relative_to(root).parts[0].lower() not in LABELS]
     return Listing(
         segments=tuple(Segment(name, 0, TO_THE_END, label, source=source_of.get(name, name)) for label, name, _ in usable),
         paths={name: entry for _, name, entry in usable},
         skipped=(*(Skipped(name, reason) for name, reason in reasons.items() if reason),
                  *unlisted(root, elsewhere, [], f"it lies in neither {LABELS[NORMAL]}/ nor {LABELS[ABNORMAL]}/"),
-                 *(item for item in lost if item.item not in reasons)),
+                 *_within(root, below, {entry for _, _, entry in usable}), *(item for item in lost if item.item not in reasons)),
         videos_listed=len(listed), segments_listed=len(listed),
         notes=(*_no_class(classes, dead), *_no_videos(root, others), *sources.unknown(source_of, set(reasons))),
         missing=tuple(name for name, reason in reasons.items() if reason),
     )
+
+
+def _within(root: Path, media: Sequence[Media], used: set[Path]) -> list[Skipped]:
+    """Names what lies in folders that are taken for one video, for their images."""
+    inside = {one.path: next((folder for folder in one.path.parents if folder in used), None) for one in media}
+    return [Skipped(printable(path.relative_to(root)), f"it lies in {printable(folder.relative_to(root))}, which is one video of its images: "
+                    "put it beside that folder") for path, folder in inside.items() if folder and path not in used]
 
 
 def _may_be_video(entry: Path) -> bool:
