@@ -86,15 +86,16 @@ def _may_pass(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Raises OSError of a disk that is full where the writers below Orbax say so in words of their own."""
+    """Raises OSError of a disk that is full, or of a quota that is used up, where the writers below Orbax say so in words of their own."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        if "No space left on device" not in str(error):
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(folder)) from error
+        raise
 
 
 def _sealed(tree: Any) -> dict[str, Any]:

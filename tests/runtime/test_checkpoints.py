@@ -140,16 +140,17 @@ def test_a_disk_that_cannot_be_read_costs_no_checkpoint(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("call", ["save", "wait_until_finished"])
-def test_a_full_disk_is_said_as_one_whatever_the_words_below(tmp_path, monkeypatch, call):
+@pytest.mark.parametrize("number, words", [(errno.ENOSPC, "No space left on device"), (errno.EDQUOT, "Disk quota exceeded")])
+def test_a_full_disk_is_said_as_one_whatever_the_words_below(tmp_path, monkeypatch, call, number, words):
     checkpoints = Checkpoints(tmp_path, every=2)
-    text = "RESOURCE_EXHAUSTED: Error writing \"x/0\" ... No space left on device [os_error_code='28']"
+    text = f"RESOURCE_EXHAUSTED: Error writing \"x/0\" ... {words} [os_error_code='{number}']"
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints._manager, call, lambda *_, **__: (_ for _ in ()).throw(ValueError(text)))
         with pytest.raises(OSError) as caught:
             checkpoints.save(2, lambda: state_at(2))
             checkpoints.wait()
     checkpoints.close()
-    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path)
+    assert caught.value.errno == number and caught.value.filename == str(tmp_path)
 
 
 def test_one_is_saved_at_once_where_that_is_asked(tmp_path):
