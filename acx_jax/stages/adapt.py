@@ -72,7 +72,7 @@ def take_part(job: Job) -> None:
         late.put(number, metrics, videos)
         return asked_to_stop(number)
 
-    _run_steps(job, clips, step, devices.from_first_process(state), after)
+    _run_steps(job, clips, step, _shared(state), after)
 
 
 def _clips(job: Job) -> list[StoredSegment]:
@@ -94,7 +94,7 @@ def _train(job: Job, clips: list[StoredSegment]) -> tuple[dict[str, Any], dict[s
     step, state = _program(job.config, clips)
     probe = make_probe(job)
     with closing(Checkpoints(job.out / CHECKPOINTS, every=job.config.adapt.checkpoint_every)) as checkpoints:
-        state = devices.from_first_process(_resumed(checkpoints, state, job))
+        state = _shared(_resumed(checkpoints, state, job))
         job.log.info(f"adapt: {videos_in_words(job.config, clips)}; the first step compiles")
         with closing(Record(job.out, done=int(state.step))) as record:
             watch = Watch(job, probe, record) if probe else None
@@ -103,6 +103,12 @@ def _train(job: Job, clips: list[StoredSegment]) -> tuple[dict[str, Any], dict[s
     if watch is None:
         return variables, {}
     return watch.variables(variables) if job.config.adapt.result == "best" else variables, {"probe": watch.summary()}
+
+
+def _shared(state: training.AdaptState) -> training.AdaptState:
+    """That of process 0, in every process."""
+    with devices.others_may_go("adapt"):
+        return devices.from_first_process(state)
 
 
 def _train_on(job: Job, clips: list[StoredSegment], step: Any, state: training.AdaptState, checkpoints: Checkpoints, record: Record,

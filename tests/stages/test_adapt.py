@@ -163,6 +163,17 @@ def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
     assert json.loads((idle.out / adapt.SUMMARY).read_text()) == {"adapted": False, "reason": "config.adapt.steps is 0"}
 
 
+@pytest.mark.parametrize("part", [adapt.run, adapt.take_part])
+def test_a_process_that_is_gone_before_the_first_step_is_said_to_be(workdir, monkeypatch, part):
+    def gone(state: Any) -> Any:
+        monkeypatch.setattr(jax, "process_count", lambda: 2)
+        raise jax.errors.JaxRuntimeError("Gloo all-reduce failed: Connection closed by peer")
+
+    monkeypatch.setattr(devices, "from_first_process", gone)
+    with pytest.raises(WorkError, match="adapt: another of the processes that work together is gone, or cannot be reached .*closed by peer"):
+        part(job(workdir, f"gone {part.__name__}"))
+
+
 def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
     uneven = job(workdir, "uneven", batch=6)
     with uneven.config.unlocked():
