@@ -232,6 +232,21 @@ def test_raw_videos_are_cut_where_the_annotation_says(tmp_path: Path) -> None:
     assert len(whole) == 60 and len(cut) == 50 and all(np.array_equal(a, b) for a, b in zip(cut, whole[10:]))
 
 
+def test_what_is_annotated_behind_the_end_of_a_part_is_not_read_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "videos" / "b_000011.mp4").write_bytes(b"x")  # a file of its own says itself where it ends
+    lengths = {"a_000011": 14, "a_000061": 20, "a_000099": 9, "b_000011": 14}
+    write_metadata(tmp_path, {name: RECORD | {"num_frames": frames} for name, frames in lengths.items()})
+    listing = listed(tmp_path)
+    assert [(s.video, s.start, s.end) for s in listing.segments] == [
+        ("a_000011", 0, 11), ("a_000061", 12, 19), ("a_000061", 0, 11), ("b_000011", 12, 19), ("b_000011", 0, 11)]
+    assert dict(listing.skipped) == {"abnormal segment 12..19 of a_000011": "it ends beyond the video's last frame, 13",
+                                     "abnormal segment 12..19 of a_000099": "it starts beyond the video's last frame, 8",
+                                     "normal segment 0..11 of a_000099": "it ends beyond the video's last frame, 8"}
+    assert (listing.videos_listed, listing.segments_listed, listing.missing) == (4, 8, ())
+
+
 @pytest.mark.parametrize("first", [0, 1, 12, 37, 59, 60, 200])
 @pytest.mark.parametrize("fps", [0.0, 10.0, 7.3])
 def test_frames_from_the_middle_are_those_of_the_whole(tmp_path_factory, first: int, fps: float) -> None:

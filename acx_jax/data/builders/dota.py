@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from acx_jax.contracts import Skipped
+from acx_jax.contracts import Segment, Skipped
 from acx_jax.data.builders.dota_annotations import Clip, read_annotations, read_splits
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.tree import INNER, Lost, Media, check_root, frame_numbers, has_images, media_below, printable, unusable
@@ -41,10 +41,12 @@ def list_dota(root: Path, *, official: bool, fps: float) -> Listing:
     _check_rate([path for path in paths.values() if not path.is_dir()], fps)
     lost: list[Skipped] = []
     extra = _extra(root, clips, {item.split(" (")[0] for item, _ in unreadable}, places.values(), lost.append)
+    segments = [segment for name in usable for segment in clips[name].segments(splits[name])]
+    outside = [Skipped(str(s), reason) for s in segments if s.video in offsets and (reason := _outside(s, clips[s.video].frames))]
     unknown = [item for item, reason in extra if reason == _UNKNOWN]
     return Listing(
-        segments=tuple(segment for name in usable for segment in clips[name].segments(splits[name])), paths=paths,
-        skipped=(*lost, *unreadable, *unsplit, *(Skipped(name, reason) for name, reason in reasons.items() if reason), *extra),
+        segments=tuple(s for s in segments if s.video not in offsets or not _outside(s, clips[s.video].frames)), paths=paths,
+        skipped=(*lost, *unreadable, *unsplit, *(Skipped(name, reason) for name, reason in reasons.items() if reason), *outside, *extra),
         videos_listed=len({*clips, *(item.split(" (")[0] for item, _ in (*unreadable, *unsplit))}),
         segments_listed=sum(len(clips[name].segments("")) for name in clips),
         notes=(*_beyond(clips[name] for name in usable),
@@ -79,6 +81,12 @@ def _without_frame_0(places: dict[str, Path], clips: dict[str, Clip]) -> dict[st
 
 def _is_raw(path: Path, clip: Clip) -> bool:
     return not path.is_dir() and path.stem == clip.source
+
+
+def _outside(segment: Segment, frames: int) -> str:
+    """Why a segment of a video of so many frames, cut from a longer file, is not to be read, in the words of one that has a file of its own; or ""."""
+    begins = "starts" if segment.start >= frames else "ends"
+    return f"it {begins} beyond the video's last frame, {frames - 1}" if segment.end >= frames else ""
 
 
 def _check_rate(files: list[Path], fps: float) -> None:
