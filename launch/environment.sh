@@ -1,5 +1,6 @@
 # Sourced by the launch scripts. `prepare_environment ROOT [FILE...]` makes ROOT/.venv hold requirements.txt (with
 # requirements-cuda.txt where an NVIDIA GPU answers) and the further requirement FILEs, and sets `venv_python`.
+# `planned_environment ROOT` prints the commands of that, which skip what is there, runs none of them, and sets `venv_python`.
 # shellcheck shell=bash
 
 prepare_environment() {
@@ -13,6 +14,14 @@ prepare_environment() {
   done
   rm -f "$root/.venv/unfinished"
   exec 9<&- # the lock is for installing, not for the run
+}
+
+planned_environment() {
+  local root="$1" python
+  venv_python="$root/.venv/bin/python"
+  python="$(_find_python)"
+  printf '%q ' "$python" -m venv "$root/.venv"; echo
+  printf '%q ' "$venv_python" -m pip install -qq --disable-pip-version-check --no-compile -r "$root/$(_device_requirements)"; echo
 }
 
 _say() { printf '[environment] %s\n' "$*"; }

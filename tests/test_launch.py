@@ -2,7 +2,9 @@
 
 import os
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,17 @@ def test_slurm_stops_it_in_time_and_queues_it_again():
     assert "143" in words[-1] and "scontrol requeue" in words[-1]
 
 
+def test_the_demo_says_what_it_would_do_and_does_nothing(tmp_path):
+    root = tmp_path / "a copy"
+    shutil.copytree(ROOT / "launch", root / "launch")
+    said = subprocess.run(["bash", root / "launch/demo.sh", "--dry_run", "--config.data.root=my videos"], capture_output=True, text=True, check=True,
+                          env=os.environ | {"PYTHON": sys.executable})
+    make, install, _, run = (shlex.split(line) for line in said.stdout.splitlines())
+    assert make[1:] == ["-m", "venv", f"{root}/.venv"] and install[:4] == [f"{root}/.venv/bin/python", "-m", "pip", "install"]
+    assert run == [install[0], "-m", "acx_jax.main", "--config=configs/demo.py", "--workdir=runs/demo", "--config.data.root=my videos"]
+    assert [path.name for path in root.iterdir()] == ["launch"]
+
+
 @pytest.mark.parametrize("script, status, queued", [("slurm.sh", 143, True), ("slurm.sh", 1, False), ("slurm.sh", 0, False), ("slurm_prepare.sh", 143, False)])
 def test_what_slurm_runs_passes_on_its_cores_and_every_word(tmp_path, script, status, queued):
     """Run by sh, as sbatch does, in a locale that does not know the letters of a name."""
@@ -97,6 +110,7 @@ def test_slurm_reads_in_shards_and_then_merges(tmp_path):
 @pytest.mark.parametrize("script, arguments", [
     ("slurm_prepare.sh", ()), ("slurm_prepare.sh", ("--shards=0", *RUN)), ("slurm_prepare.sh", ("--shard=3", *RUN)),
     ("slurm.sh", ()), ("slurm.sh", ("--gpus=4", *RUN)), ("slurm.sh", ("--processes=some", *RUN, "--stage=adapt")), ("slurm.sh", ("--dry_run", "--", "--config=configs/dota.py")),
+    ("demo.sh", ("--dryrun",)), ("demo.sh", ("--config.seed",)), ("demo.sh", ("--workdir=runs/mine",)),
     ("tpu.sh", ("--dry_run", *RUN)), ("tpu.sh", ("--name=a", "--zone=b", "--")), ("tpu.sh", ("--nam=a", *RUN)),
 ])
 def test_wrong_usage_ends_with_2(script, arguments):
