@@ -111,6 +111,30 @@ def test_a_damaged_file_is_skipped_by_name(tmp_path: Path, content: bytes) -> No
     assert skipped.keys() == {"normal/bad.npy", "bad.npz"} and all(reason for reason in skipped.values())
 
 
+def headed(shape: str) -> bytes:
+    """An .npy file of 64 bytes whose header says this of its shape."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64)
+
+
+@pytest.mark.parametrize("shape, reason", [("(2, 8)", "its header is cut off or damaged"), ("(9999999999999, 8)}", "Unable to allocate"),
+                                           (f"({10 ** 26}, 8)}}", "too large"), ("(True, 8)}", "an integer is required")])
+def test_a_header_that_cannot_be_true_is_skipped_by_name(tmp_path: Path, shape: str, reason: str) -> None:
+    save(tmp_path / "normal" / "good.npy", array())
+    (tmp_path / "normal" / "bad.npy").write_bytes(headed(shape))
+    assert said(tmp_path).keys() == {"normal/bad.npy"} and reason in said(tmp_path)["normal/bad.npy"]
+
+
+@pytest.mark.parametrize("at, value, expected", [(6, 230, {"f.npz"}), (8, 1, {"f.npz [a]"})])  # the version of its format, and the flag of encryption
+def test_an_archive_that_cannot_be_unpacked_is_skipped_by_name(tmp_path: Path, at: int, value: int, expected: set[str]) -> None:
+    np.savez(tmp_path / "f.npz", a=array(), b=array())
+    (tmp_path / "l.csv").write_text("video,label\na,normal\nb,abnormal\n")
+    data = bytearray((tmp_path / "f.npz").read_bytes())
+    data[data.index(b"PK\1\2") + at] = value  # where the archive's table of contents begins
+    (tmp_path / "f.npz").write_bytes(data)
+    assert expected <= said(tmp_path).keys()
+
+
 def test_an_archive_of_pickled_objects_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", a=array(), b=np.array([object()], dtype=object))
     (tmp_path / "l.csv").write_text("video,label\na,normal\nb,abnormal\n")

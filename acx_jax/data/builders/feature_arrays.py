@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from acx_jax.data.media_files import check_plain
+
+# What broken files raise: RuntimeError is of encrypted members, MemoryError and OverflowError are of sizes that a header declares.
+_BROKEN = (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, RuntimeError, MemoryError, OverflowError,
+           zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
 class BadArray(Exception):
@@ -32,10 +37,10 @@ def read_vectors(file: Path, member: str = "") -> np.ndarray:
     """
     try:
         return _checked(_load(file, member))
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except _BROKEN as error:
         pickled = "pickle" in str(error).lower()
         raise BadArray("it holds pickled objects, which are never read: save plain arrays of numbers" if pickled
-                       else f"it cannot be read: {getattr(error, 'strerror', None) or error}") from None
+                       else f"it cannot be read: {_reason(error)}") from None
 
 
 def members(file: Path) -> list[str]:
@@ -44,8 +49,14 @@ def members(file: Path) -> list[str]:
         check_plain(file)
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:  # NumPy leaves a broken archive that it opened itself open
             return list(archive.files)
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise BadArray(f"it is no .npz archive: {getattr(error, 'strerror', None) or error}") from None
+    except _BROKEN as error:
+        raise BadArray(f"it is no .npz archive: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, tokenize.TokenError):
+        return f"its header is cut off or damaged: {error.args[0]}"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def read_place(place: Place) -> np.ndarray:
