@@ -73,9 +73,15 @@ def check_finite(config: ConfigDict, step: int, metrics: dict[str, float], video
     """Raises WorkError, with the step and the names of its videos, for a loss or a gradient that is not finite."""
     for name, said in (("loss", "loss"), ("gradient_norm", "norm of the gradient")):
         if not np.isfinite(metrics.get(name, 0.0)):
-            raise WorkError(f"adapt: the {said} of step {step} is {metrics[name]}, on clips of {', '.join(videos)}: try a lower "
+            raise WorkError(f"adapt: the {said} of step {step} is {metrics[name]}, on clips of {', '.join(videos)}{_whose()}: try a lower "
                             f"--config.adapt.learning_rate (it is {config.adapt.learning_rate}), or leave those videos out with "
                             "--config.data.exclude")
+
+
+def _whose() -> str:
+    """Whose videos they are, where processes share each batch."""
+    process, count = devices.process()
+    return f", the share of process {process}; the other {count - 1} name theirs" if count > 1 else ""
 
 
 def numbers(metrics: dict[str, Any]) -> dict[str, float]:

@@ -157,6 +157,12 @@ def test_a_loss_that_is_not_finite_stops_with_advice(workdir, loss):
         adapt_behind.log_step(wild, record, 3, {"loss": float(loss)}, ["street", "yard"])
 
 
+def test_of_processes_that_work_together_each_names_its_share(workdir, monkeypatch):
+    monkeypatch.setattr(devices, "process", lambda: (1, 4))
+    with pytest.raises(WorkError, match="on clips of street, yard, the share of process 1; the other 3 name theirs: try a lower"):
+        adapt_behind.check_finite(job(workdir, "shared").config, 3, {"loss": float("nan")}, ["street", "yard"])
+
+
 def test_without_steps_the_stage_is_left_out_and_says_why(workdir):
     idle = job(workdir, "idle", steps=0)
     adapt.run(idle)
