@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from acx_jax.contracts import ABNORMAL, NORMAL, TO_THE_END, Segment
+from acx_jax.data.builders import cutting
 from acx_jax.data.builders.cutting import Broken, Cut, cut_segments
 from acx_jax.data.decode import DecodeError
 
@@ -55,3 +57,18 @@ def test_what_cannot_be_used_is_skipped_with_the_reason() -> None:
     assert cut(numbered(10), Segment("v", 12, TO_THE_END, NORMAL))[0].reason.startswith("it starts beyond")
     mixed = [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 4, 3), np.uint8)]
     assert cut(mixed, Segment("v", 0, 1, NORMAL))[0].reason == "its frames differ in shape, e.g. 2x2 and 4x2"
+
+
+@pytest.mark.parametrize("held", [1, 12, 50, 10_000])
+def test_frames_of_a_long_segment_wait_on_disk_and_come_back(monkeypatch, tmp_path, held) -> None:
+    monkeypatch.setattr(cutting, "HELD", held)  # a frame has 12 bytes
+    a, b = Segment("v", 0, 19, NORMAL), Segment("v", 5, TO_THE_END, NORMAL)
+    events = list(cut_segments(numbered(30), [a, b], keep=0, min_frames=2, shrink=lambda frame: frame, folder=tmp_path))
+    assert [numbers(e) for e in events] == [list(range(20)), list(range(5, 30))] and events[0].frames.shape == (20, 2, 2, 3)
+    assert isinstance(events[0].frames, np.memmap) == (held < 240) and list(tmp_path.iterdir()) == []
+
+
+def test_a_long_segment_whose_frames_differ_is_skipped(monkeypatch) -> None:
+    monkeypatch.setattr(cutting, "HELD", 12)
+    images = [*numbered(6), np.zeros((4, 2, 3), np.uint8), *numbered(3)]
+    assert cut(images, Segment("v", 0, 9, NORMAL)) == [("normal segment 0..9 of v", "its frames differ in shape, e.g. 2x2 and 2x4")]

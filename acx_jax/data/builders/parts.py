@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from acx_jax.data.builders.listing import file_facts
 from acx_jax.data.builders.reading import Outcome, Reading, Video, read
 from acx_jax.errors import WorkError
 from acx_jax.runtime.files import write_json
+
+_TOGETHER = 16  # records of a part in memory at once, while it is merged
 
 
 class Task(NamedTuple):
@@ -59,7 +61,7 @@ def write(task: Task, beat: Callable[[], None]) -> None:
     temporary = task.records.with_name(f".{task.name}.{os.getpid()}.tmp")
     try:
         with clips.record_file(temporary) as add:
-            for record in read(task.video, task.reading, beat):
+            for record in read(task.video, task.reading, beat, task.folder):
                 if isinstance(record, Outcome):
                     outcome = record
                 else:
@@ -130,13 +132,14 @@ def merge(tasks: Sequence[Task], parts: Sequence[Part], file: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _records(task: Task, expected: int) -> list[bytes]:
+def _records(task: Task, expected: int) -> Iterator[bytes]:
     if not expected:
-        return []
+        return
     reader = array_record_module.ArrayRecordReader(str(task.records))
     try:
         if reader.num_records() != expected:
             raise WorkError(f"{task.records} holds {reader.num_records()} records, expected {expected}: delete it and run the same command again")
-        return reader.read_all()
+        for start in range(0, expected, _TOGETHER):
+            yield from reader.read(range(start, min(start + _TOGETHER, expected)))
     finally:
         reader.close()

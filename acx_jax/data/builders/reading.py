@@ -59,13 +59,14 @@ class Outcome(NamedTuple):
     shortened: int
 
 
-def read(video: Video, reading: Reading, beat: Callable[[], None]) -> Iterator[dict[str, Any] | Outcome]:
+def read(video: Video, reading: Reading, beat: Callable[[], None], folder: Path) -> Iterator[dict[str, Any] | Outcome]:
     """Yields the records of a video (`clips.FIELDS`, with `frames`), block by block, and its Outcome last.
 
-    Decodes the video once; memory holds the segments open at a time. beat: called with every frame.
+    Decodes the video once; memory holds 64 MB of each segment open at a time, and `folder`, while it is open, the rest of a longer one. beat: called
+    with every frame.
     """
     stored, skipped, broken, shortened = [], [], "", 0
-    for event in _cuts(video, reading, beat):
+    for event in _cuts(video, reading, beat, folder):
         if isinstance(event, Cut):
             stored.append((event.segment, len(event.frames)))
             shortened += len(event.frames) <= event.segment.end - event.segment.start
@@ -77,11 +78,12 @@ def read(video: Video, reading: Reading, beat: Callable[[], None]) -> Iterator[d
     yield Outcome(stored, skipped, broken, shortened)
 
 
-def _cuts(video: Video, reading: Reading, beat: Callable[[], None]) -> Iterator[Cut | Skipped | Broken]:
+def _cuts(video: Video, reading: Reading, beat: Callable[[], None], folder: Path) -> Iterator[Cut | Skipped | Broken]:
     shrink = partial(resize, short_side=reading.short_side, resample=reading.resample, width=reading.width)
     images = frames(video.path, fps=reading.fps, first=video.first, threads=reading.threads,
                     small=Small(reading.short_side, reading.resample) if reading.reduced else None)
-    return cut_segments(_beating(images, beat), video.segments, keep=reading.keep[video.split], min_frames=reading.min_frames, shrink=shrink)
+    return cut_segments(_beating(images, beat), video.segments, keep=reading.keep[video.split], min_frames=reading.min_frames, shrink=shrink,
+                        folder=folder)
 
 
 def _beating(images: Iterable[np.ndarray], beat: Callable[[], None]) -> Iterator[np.ndarray]:
