@@ -107,9 +107,14 @@ def _missing(config: ConfigDict, listed: Listing, lost: Faults) -> list[str]:
     bad, most = len(listed.missing) + len(lost.unreadable), config.data.max_bad_share
     if bad <= most * listed.videos_listed:
         return []
-    first = [*(f"{name} is not there" for name in listed.missing), *(f"{name} {reason}" for name, reason in lost.unreadable.items())]
+    first = [*(_absence(listed, name) for name in listed.missing[:3]), *(f"{name} {reason}" for name, reason in lost.unreadable.items())]
     return [f"{bad} of {listed.videos_listed} videos are missing or unreadable, more than config.data.max_bad_share={most}: "
             + "; ".join(first[:3]) + ("; ..." if bad > 3 else "")]
+
+
+def _absence(listed: Listing, name: str) -> str:
+    """Why a video is counted as missing."""
+    return next((f"{name}: {reason}" for item, reason in listed.skipped if item == name or item.startswith(f"{name} (")), f"{name} is not there")
 
 
 def _splits(config: ConfigDict, split: tuple[Segment, ...]) -> Found:

@@ -187,6 +187,30 @@ def test_frames_with_a_hole_or_a_late_start_are_skipped(tmp_path: Path) -> None:
                     "b_1": "its first frame is number 3: the ones before it are missing"}
 
 
+def test_bad_annotations_and_names_without_one_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    names = [f"v{i}_000001" for i in range(10)]
+    for name in names:
+        (tmp_path / "annotations" / f"{name}.json").write_text(json.dumps(RECORD) if name == names[0] else "{")
+    add_frames(tmp_path, *names)
+    listing = listed(tmp_path, official=False)
+    assert listing.missing == tuple(names[1:]) and (listing.videos_listed, listing.segments_listed) == (10, 11)
+    (tmp_path / "train_split.txt").write_text("\n".join([*names[:2], "gone_000001"]))
+    listing = listed(tmp_path)
+    assert listing.missing == (*names[1:], "gone_000001") and (listing.videos_listed, listing.segments_listed) == (11, 12)
+    left = list_data("dota", tmp_path, split="official", fps=10.0, annotations="all", exclude=("v1", "gone_000001"))
+    assert left.missing == tuple(names[2:]) and (left.videos_listed, left.segments_listed) == (9, 10)
+    assert [reason for item, reason in left.skipped if item.startswith("v1_000001")] == ["it is named in config.data.exclude"]
+
+
+def test_videos_that_the_split_files_do_not_ask_for_are_not_missing(tmp_path: Path) -> None:
+    root = add_frames(write_metadata(tmp_path, {f"{n}_1": RECORD for n in "abcd"} | {"e_1": {}}), "a_1", "b_1")
+    write_metadata(root, {"a_1": RECORD}, subset="val")  # annotated twice
+    (root / "train_split.txt").write_text("a_1\nb_1\n")
+    (root / "val_split.txt").write_text("b_1\n")
+    assert listed(root).missing == ("e_1", "b_1")
+
+
 def shift(folder: Path) -> None:
     """Counts frames from 1."""
     for file in sorted(folder.iterdir(), reverse=True):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from media import grey_frames, write_frames, write_video
 
 from acx_jax.contracts import ABNORMAL, NORMAL, TO_THE_END, Segment
+from acx_jax.data.builders.named import list_data
 from acx_jax.data.builders.ucf_crime import list_ucf_crime
 from acx_jax.data.builders.ucf_crime_annotations import Event, frames_of, key, read_annotations
 from acx_jax.errors import UsageError
@@ -98,13 +99,30 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     listing = list_ucf_crime(root, fps=10.0, via=False)
     said = {item.split("(")[-1].rstrip(")"): reason for item, reason in listing.skipped}
     assert listing.segments == () and set(listing.missing) == {
-        "Abuse001_x264", "Abuse002_x264", "Normal_Videos009_x264", "Normal_Videos011_x264"}
+        "Abuse001_x264", "Abuse002_x264", "Normal_Videos009_x264", "Normal_Videos011_x264",
+        "Abuse003_x264", "Abuse004_x264", "Abuse005_x264", "Normal_Videos_1", "Abuse006_x264"}
+    assert (listing.videos_listed, listing.segments_listed) == (9, 9)
     assert "not a readable video" in said["Abuse001_x264"] and "no video file" in said["Abuse002_x264"]
     assert "is no stretch" in said["Abuse004_x264.mp4"] and "no event" in said["Abuse005_x264.mp4"]
     assert "pairs of frame numbers" in said["Abuse003_x264.mp4"] and "pairs" in said["Abuse006_x264.mp4"]
     assert "normal and has an event" in said["Normal_Videos_1.mp4"] and said["Normal_Videos009_x264"] == "the file is empty"
     assert said["Fighting001_x264.mp4"] == "it has no annotation of its events"
     assert said["more/Abuse_001"] == "another copy of this video is used"
+
+
+def test_normal_videos_whose_line_is_bad_are_not_adapted_on(tmp_path: Path) -> None:
+    root = annotate(tmp_path, "Normal_Videos_003_x264.mp4 Normal 30 40", "Normal_Videos_006_x264.mp4 Normal -1", "Normal_Videos_008_x264.mp4 Normal -1 -1")
+    for number in (3, 6, 7, 8):
+        write_frames(root / "frames" / f"Normal_Videos{number:03d}_x264", grey_frames(3))
+    listing = list_ucf_crime(root, fps=10.0, via=True)
+    assert [(s.video, s.split) for s in listing.segments] == [("Normal_Videos_008_x264", "evaluate"), ("Normal_Videos007_x264", "adapt")]
+    assert listing.missing == ("Normal_Videos_003_x264", "Normal_Videos_006_x264") and (listing.videos_listed, listing.segments_listed) == (4, 4)
+    said = dict(listing.skipped)
+    assert "it is normal and has an event" in said[f"{OFFICIAL} line 1 (Normal_Videos_003_x264.mp4)"] and not listing.notes
+    assert {said[f"frames/Normal_Videos{number}_x264"] for number in ("003", "006")} == {"it has no annotation that can be used"}
+    left = list_data("ucf_crime", root, split="official", fps=10.0, annotations="all", exclude=("Normal_Videos_003_x264",))
+    assert (left.videos_listed, left.segments_listed, left.missing) == (3, 3, ("Normal_Videos_006_x264",))
+    assert f"{OFFICIAL} line 1 (Normal_Videos_003_x264.mp4)" not in dict(left.skipped)
 
 
 def test_videos_in_linked_folders(tmp_path: Path) -> None:

@@ -51,3 +51,10 @@ def test_copies_of_a_file_contradict_each_other_where_their_parts_meet(root, fir
     assert copies["videos"] == ["A.mp4", "B.mp4"] and copies["same_bytes"]
     assert bool(copies["contradictions"]) == bool(against) == bool(report["problems"])
     assert against in " ".join(report["problems"])
+
+
+def test_too_many_bad_annotations_end_the_run(root):
+    (root / "metadata_val.json").write_text(json.dumps({"A_000061": RECORD | {"anomaly_end": "20"}}))
+    _, report = check_dota(root)
+    assert report["problems"] == ["1 of 2 videos are missing or unreadable, more than config.data.max_bad_share=0.1: A_000061: anomaly_end of its "
+                                  "annotation is '20', expected a whole number"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from acx_jax.contracts import Segment, Skipped
-from acx_jax.data.builders.dota_annotations import Clip, read_annotations, read_splits
+from acx_jax.data.builders.dota_annotations import UNASKED, Clip, read_annotations, read_splits
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.tree import INNER, Lost, Media, check_root, frame_numbers, has_images, media_below, printable, unusable
 from acx_jax.errors import UsageError
@@ -40,19 +40,40 @@ def list_dota(root: Path, *, official: bool, fps: float) -> Listing:
     offsets = {name: clips[name].first - 1 for name in usable if _is_raw(paths[name], clips[name])}
     _check_rate([path for path in paths.values() if not path.is_dir()], fps)
     lost: list[Skipped] = []
-    extra = _extra(root, clips, {item.split(" (")[0] for item, _ in unreadable}, places.values(), lost.append)
-    segments = [segment for name in usable for segment in clips[name].segments(splits[name])]
-    outside = [Skipped(str(s), reason) for s in segments if s.video in offsets and (reason := _outside(s, clips[s.video].frames))]
+    misread = _misread(clips, unreadable, unsplit)
+    extra = _extra(root, clips, {*_names(unreadable)}, places.values(), lost.append)
+    segments, outside = _parted((segment for name in usable for segment in clips[name].segments(splits[name])), clips, offsets)
     unknown = [item for item, reason in extra if reason == _UNKNOWN]
     return Listing(
-        segments=tuple(s for s in segments if s.video not in offsets or not _outside(s, clips[s.video].frames)), paths=paths,
+        segments=tuple(segments), paths=paths,
         skipped=(*lost, *unreadable, *unsplit, *(Skipped(name, reason) for name, reason in reasons.items() if reason), *outside, *extra),
-        videos_listed=len({*clips, *(item.split(" (")[0] for item, _ in (*unreadable, *unsplit))}),
-        segments_listed=sum(len(clips[name].segments("")) for name in clips),
+        videos_listed=len({*clips, *_names((*unreadable, *unsplit))}),
+        segments_listed=sum(len(clips[name].segments("")) for name in clips) + len(misread.keys() - clips.keys()),
         notes=(*_beyond(clips[name] for name in usable),
                *([f"{len(unknown)} videos on disk have no annotation, e.g. {unknown[0]}"] if unknown else [])),
-        missing=tuple(name for name, reason in reasons.items() if reason), offsets=offsets,
-        absent={name: (clips[name].source, len(clips[name].segments(""))) for name, reason in reasons.items() if reason}, folder_fps=FPS)
+        missing=(*misread, *(name for name, reason in reasons.items() if reason)), offsets=offsets,
+        absent=misread | {name: _absent(clips[name]) for name, reason in reasons.items() if reason}, folder_fps=FPS)
+
+
+def _misread(clips: dict[str, Clip], unreadable: Iterable[Skipped], unsplit: Iterable[Skipped]) -> dict[str, tuple[str, int]]:
+    """Listed videos whose annotation or split cannot be used, as `Listing.absent` has them."""
+    names = [name for name in _names(unreadable) if name not in clips] + [name for name, reason in unsplit if reason != UNASKED]
+    return {name: _absent(clips[name]) if name in clips else (name.rsplit("_", 1)[0], 1) for name in names}
+
+
+def _names(items: Iterable[Skipped]) -> list[str]:
+    """Of videos that are named as 'NAME (FILE)'."""
+    return [item.split(" (")[0] for item, _ in items]
+
+
+def _absent(clip: Clip) -> tuple[str, int]:
+    return clip.source, len(clip.segments(""))
+
+
+def _parted(segments: Iterable[Segment], clips: dict[str, Clip], offsets: dict[str, int]) -> tuple[list[Segment], list[Skipped]]:
+    """Segments, but for those of parts of longer files that their part ends before, which are named."""
+    reasons = {s: _outside(s, clips[s.video].frames) if s.video in offsets else "" for s in segments}
+    return [s for s, reason in reasons.items() if not reason], [Skipped(str(s), reason) for s, reason in reasons.items() if reason]
 
 
 def _find(root: Path, clip: Clip, files: dict[str, Path]) -> Path | None:

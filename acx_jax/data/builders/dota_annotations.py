@@ -13,6 +13,7 @@ from acx_jax.errors import UsageError
 FOLDERS = (".", "dataset", "metadata", "annotations", "dataset/annotations")
 SPLIT_OF = {"train": "adapt", "val": "evaluate"}
 _NUMBERS = ("anomaly_start", "anomaly_end", "num_frames")
+UNASKED = "it is in neither split file"  # the only reason to leave out an annotated video that is no fault
 _EGO = {"ego": "yes", "other": "no"}
 
 
@@ -87,7 +88,7 @@ def read_splits(root: Path, clips: dict[str, Clip]) -> tuple[dict[str, str], lis
     return {n: s for n, s in named.items() if n in clips}, [
         *(Skipped(name, "it is in both split files") for name in sorted(both)),
         *(Skipped(name, "it is in a split file and has no annotation that can be used") for name in named if name not in clips),
-        *(Skipped(name, "it is in neither split file") for name in clips if name not in named and name not in both)]
+        *(Skipped(name, UNASKED) for name in clips if name not in named and name not in both)]
 
 
 def _records(root: Path) -> Iterator[tuple[str, Any, str]]:

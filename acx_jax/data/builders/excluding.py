@@ -48,5 +48,5 @@ def _unknown(listing: Listing, exclude: Sequence[str]) -> list[str]:
 
 
 def _is_of(item: Skipped, names: Sequence[str]) -> bool:
-    """Whether a line is of one of the videos: under its name, or as 'place (name start..end)'."""
-    return any(item.item == name or f"({name} " in item.item for name in names)
+    """Whether a line is of one of the videos: under its name, as 'name (place)', 'place (name)' or 'place (name start..end)'."""
+    return any(item.item == name or item.item.startswith(f"{name} (") or any(f"({name}{end}" in item.item for end in (" ", ")", ".mp4)")) for name in names)

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -45,9 +46,10 @@ def list_ucf_crime(root: Path, *, fps: float, via: bool, look: Look = serially, 
     """
     check_root(root, _EXPECTED)
     annotated, bad = read_annotations(root, via=via)
+    misread = _misread(annotated, bad)
     lost: list[Skipped] = []
     media, copies = _by_key(media_below(root, lost.append))
-    adapting = _adapting(root, annotated, media)
+    adapting = _adapting(root, annotated.keys() | misread.keys(), media)
     wanted = {k: one.name for k, one in annotated.items()} | adapting
     clocks = {k: "no video file and no folder of frames has its name" for k in wanted}
     timed = {k for k, one in annotated.items() if one.events and one.name not in unopened}
@@ -56,14 +58,16 @@ def list_ucf_crime(root: Path, *, fps: float, via: bool, look: Look = serially, 
     segments = [s for k, clock in usable.items() for s in _segments(annotated.get(k) or Annotated(adapting[k], NORMAL_CLASS, ()),
                                                                     clock, "adapt" if k in adapting else "evaluate")]
     distinct = tuple(dict.fromkeys(segments))
-    of_no_use = unlisted(root, media.values(), [media[k].path for k in wanted if k in media], "it has no annotation of its events")
+    of_no_use = unlisted(root, media.values(), [media[k].path for k in wanted.keys() | misread.keys() if k in media], "it has no annotation of its events")
+    useless = unlisted(root, [one for k, one in media.items() if k in misread], [], "it has no annotation that can be used")
     skipped = [Skipped(wanted[k], clock) for k, clock in clocks.items() if isinstance(clock, str)]
     absent = {wanted[k]: (wanted[k], max(1, len(annotated[k].events) if k in annotated else 0)) for k in wanted if k not in usable}
     return Listing(
         segments=distinct, paths={wanted[k]: media[k].path for k in usable},
-        skipped=(*lost, *bad, *skipped, *unlisted(root, copies, [], "another copy of this video is used"), *of_no_use),
-        videos_listed=len(wanted), segments_listed=len(adapting) + sum(max(1, len(one.events)) for one in annotated.values()),
-        notes=tuple(_notes(len(of_no_use), len(segments) - len(distinct))), missing=tuple(item for item, _ in skipped),
+        skipped=(*lost, *bad, *skipped, *unlisted(root, copies, [], "another copy of this video is used"), *useless, *of_no_use),
+        videos_listed=len(wanted) + len(misread),
+        segments_listed=len(adapting) + len(misread) + sum(max(1, len(one.events)) for one in annotated.values()),
+        notes=tuple(_notes(len(of_no_use), len(segments) - len(distinct))), missing=(*misread.values(), *(item for item, _ in skipped)),
         absent=absent, folder_fps=fps or RATE)
 
 
@@ -83,8 +87,14 @@ def _by_key(found: Iterable[Media]) -> tuple[dict[str, Media], list[Media]]:
     return kept, copies
 
 
-def _adapting(root: Path, annotated: dict[str, Annotated], media: dict[str, Media]) -> dict[str, str]:
-    """Normal videos that are not evaluated: those on disk, and those of the official training list where it is there."""
+def _misread(annotated: Mapping[str, Annotated], bad: Iterable[Skipped]) -> dict[str, str]:
+    """Names, by `key`, of videos of which nothing is known but a line of the annotation that cannot be used: 'FILE line 3 (NAME)'."""
+    names = [found[1].removesuffix(".mp4") for item, _ in bad if (found := re.search(r" line \d+ \((.*)\)$", item))]
+    return {key(name): name for name in names if key(name) not in annotated}
+
+
+def _adapting(root: Path, annotated: Collection[str], media: dict[str, Media]) -> dict[str, str]:
+    """Normal videos that are not evaluated: those on disk, and those of the official training list where it is there. annotated: keys of others."""
     lists = find_files(root, FOLDERS, "Anomaly_Train.txt")
     named = {key(Path(line).stem): Path(line).stem for file in lists for line in read_names(file)}
     normal = named | {k: one.name for k, one in media.items()}
