@@ -68,6 +68,11 @@ class Findings(NamedTuple):
         return len(set(self.episodes.queries)) > 1
 
     @property
+    def data(self) -> str:
+        """The hash of the evaluated data, as the results have it; "" in those of older runs."""
+        return next((row["data"] for row in self.rows if row.get("data")), "")
+
+    @property
     def evaluated(self) -> tuple[StoredSegment, ...]:
         return tuple(stored for stored in self.segments if stored.segment.split == "evaluate")
 

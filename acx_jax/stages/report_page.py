@@ -54,7 +54,8 @@ def _spread(lengths: list[int]) -> str:
 def _facts(findings: Findings, config: ConfigDict, workdir: Path) -> dict[str, Any]:
     shared = common_facts(config, workdir, findings.segments, findings.coverage, findings.overrides)
     return shared | {
-        "was_run": words.what_was_run(findings, config), "told_apart": words.what_is_told_apart(findings.episodes),
+        "was_run": words.what_was_run(findings, config), "measured_on": words.measured_on(findings),
+        "told_apart": words.what_is_told_apart(findings.episodes),
         "verdict": report_verdict.verdict(findings, config.episodes.reported, config.adapt.result),
         "adapted": _adapted(findings.training, config), "started": _started(findings, config), "meta_said": words.meta_training(config),
         "best": words.best_row(findings.rows), "against_best": report_verdict.against_best(findings),

@@ -43,6 +43,12 @@ def what_was_run(findings: Findings, config: ConfigDict) -> list[str]:
     return [_protocol(findings, config), _encoder(findings, config), _adaptation(findings, config), *_whitening(findings)]
 
 
+def measured_on(findings: Findings) -> str:
+    """The data that every number is of, as in "Measured on 24 of 26 listed videos, data hash 0123456789abcdef."."""
+    data = f", data hash {findings.data}" if findings.data else ""
+    return f"Measured on {findings.coverage.videos_used} of {findings.coverage.videos_listed} listed videos{data}."
+
+
 def meta_training(config: ConfigDict) -> str:
     """The method and its learner, as in "ANIL of the MCP head"."""
     return f"{METHODS[config.meta.method]} of the {learner_name(config.meta.learner)}"

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from acx_jax.contracts import Coverage, Episodes, Segment, Skipped, StoredSegment
 from acx_jax.data.episode_file import Origin, save_episodes
 
+DATA = "0123456789abcdef"  # the hash that the results hold
 STRENGTHS = {
     ("pretrained", "mcp"): 1.1, ("adapted", "mcp"): 1.9, ("pretrained", "proto"): 0.6, ("adapted", "proto"): 0.62,
     ("pretrained", "linear"): 0.7, ("adapted", "linear"): 0.9, ("none", "length"): 0.0,
@@ -94,7 +95,7 @@ def _row(key: tuple[str, str], scores: np.ndarray, episodes: Episodes) -> dict[s
     accuracy = right.mean(axis=1)
     auroc = float(np.mean([roc_auc_score(truth, one) for one in scores]))
     return {
-        "learner": key[1], "features": key[0], "category": "all", "ego_involved": "all", "way": 2, "shot": episodes.shot,
+        "learner": key[1], "features": key[0], "category": "all", "ego_involved": "all", "way": 2, "shot": episodes.shot, "data": DATA,
         "query": episodes.queries[0], "query_abnormal": episodes.queries[1], "episodes": len(scores), "accuracy": float(accuracy.mean()),
         "accuracy_ci95": float(1.96 * accuracy.std(ddof=1) / np.sqrt(len(scores))), "auroc": auroc, "average_precision": auroc,
         "balanced_accuracy": float((right[:, truth == 0].mean() + right[:, truth == 1].mean()) / 2), "balanced_accuracy_ci95": 0.01,

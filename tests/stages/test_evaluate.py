@@ -47,6 +47,17 @@ def test_a_confident_learner_keeps_its_ranking(tmp_path):
     assert "report: " in run(tmp_path / "large", tmp_path / "w_large", "report")
 
 
+def test_coverage_and_data_hash_are_said_and_stand_beside_every_number(tmp_path):
+    root = features_in(tmp_path / "d")
+    np.save(root / "normal" / "broken.npy", np.full((1, 8), np.nan))
+    said = run(root, tmp_path / "w", "report")
+    rows = rows_of(tmp_path / "w")
+    assert {(row["videos_used"], row["videos_listed"]) for row in rows} == {(16, 17)} and len({row["data"] for row in rows}) == 1
+    assert f"on 16 of 17 listed videos, data hash {rows[0]['data']}\n" in said and len(rows[0]["data"]) == 16
+    for name in ("index.html", "report.md"):
+        assert f"Measured on 16 of 17 listed videos, data hash {rows[0]['data']}." in (tmp_path / "w" / "report" / name).read_text()
+
+
 def test_queries_at_their_own_rate(tmp_path):
     """What the data leave of unequal counts, what is measured on them, their replay; equal counts asked for by name are no other run."""
     root, work = features_in(tmp_path / "d"), tmp_path / "w"

@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from report_case import Case, make_case
+from report_case import DATA, Case, make_case
 from report_made import FEW, Page, findings_of, make_report
 
 from acx_jax import config as schema
@@ -78,6 +78,17 @@ def test_says_what_was_run_and_on_what(usual_report):
         assert "24 of 26 listed videos and 48 of 52 listed segments are used." in said
         assert "broken 1.mp4" in said and "holds no video stream" in said and "1 segment was cut to 124 frames" in said
     assert "allow no more" not in make_sentences(make_case(), {"episodes.query": "5"})
+
+
+def test_coverage_and_data_hash_stand_beside_the_numbers(usual_report, tmp_path):
+    beside = f"Measured on 24 of 26 listed videos, data hash {DATA}."
+    (html, text), page = usual_report, Page(usual_report[0])
+    assert text.count(beside) == 2 and page.text.count(beside) >= 3
+    assert text.index("clear of chance") < text.index(beside) < text.index("## What was run") < text.index("## Results") < text.rindex(beside)
+    assert html.index("<h2>Results") < html.index(beside, html.index("<h2>Results")) < html.index("All measures") < html.rindex(beside)
+    case = make_case(**FEW)
+    older = make_report(case._replace(rows=[{key: value for key, value in row.items() if key != "data"} for row in case.rows]), tmp_path)
+    assert all("Measured on 24 of 26 listed videos." in said and "data hash" not in said for said in older)
 
 
 def make_sentences(case: Case, settings: dict[str, str]) -> str:
