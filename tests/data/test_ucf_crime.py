@@ -94,7 +94,8 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     (root / "Abuse001_x264.mp4").write_bytes(b"no video at all")
     (root / "Fighting001_x264.mp4").write_bytes(b"x")
     (root / "Normal_Videos009_x264.mp4").write_bytes(b"")
-    write_frames(root / "more" / "Abuse_001", grey_frames(1))
+    (root / "more").mkdir()
+    (root / "more" / "Abuse_001.mp4").write_bytes(b"")
     (root / "Anomaly_Train.txt").write_text("Training/Normal_Videos011_x264.mp4\nAbuse/Abuse099_x264.mp4\n")
     listing = list_ucf_crime(root, fps=10.0, via=False)
     said = {item.split("(")[-1].rstrip(")"): reason for item, reason in listing.skipped}
@@ -107,7 +108,25 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert "pairs of frame numbers" in said["Abuse003_x264.mp4"] and "pairs" in said["Abuse006_x264.mp4"]
     assert "normal and has an event" in said["Normal_Videos_1.mp4"] and said["Normal_Videos009_x264"] == "the file is empty"
     assert said["Fighting001_x264.mp4"] == "it has no annotation of its events"
-    assert said["more/Abuse_001"] == "another copy of this video is used"
+    assert said["more/Abuse_001.mp4"] == "the file is empty"
+
+
+def test_of_copies_the_first_one_that_can_be_opened_is_used(tmp_path: Path) -> None:
+    root = annotate(tmp_path, "Abuse001_x264.mp4 Abuse 3 9 -1 -1", "Abuse002_x264.mp4 Abuse 3 9 -1 -1", "Normal_Videos_003_x264.mp4 Normal -1 -1 -1 -1")
+    for name in ("a/Abuse001_x264.mp4", "b/Abuse_001_x264.mp4", "a/Abuse002_x264.mp4", "a/Normal_Videos003_x264.mp4", "a/Normal_Videos004_x264.mp4"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"no video at all")
+    good = ("c/Abuse001_x264.mp4", "b/Abuse002_x264.mp4", "c/Abuse002_x264.mp4", "b/Normal_Videos003_x264.mp4", "b/Normal_Videos004_x264.mp4")
+    for name in good:
+        write_video(root / name, grey_frames(12), rate=30)
+    listing = list_ucf_crime(root, fps=0.0, via=False)
+    assert {name: path.relative_to(root).as_posix() for name, path in listing.paths.items()} == {
+        "Abuse001_x264": good[0], "Abuse002_x264": good[1], "Normal_Videos_003_x264": good[3], "Normal_Videos004_x264": good[4]}
+    assert len(listing.segments) == 4 and listing.missing == ()
+    said = dict(listing.skipped)
+    assert said.pop("c/Abuse002_x264.mp4") == "another copy of this video is used" and "not a readable video" in said.pop("b/Abuse_001_x264.mp4")
+    assert said.keys() == {"a/Abuse001_x264.mp4", "a/Abuse002_x264.mp4", "a/Normal_Videos003_x264.mp4", "a/Normal_Videos004_x264.mp4"}
+    assert all(reason.startswith("not a readable video") and reason.endswith("; another copy of this video is used") for reason in said.values())
 
 
 def test_normal_videos_whose_line_is_bad_are_not_adapted_on(tmp_path: Path) -> None:
