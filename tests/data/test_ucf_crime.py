@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -157,7 +158,9 @@ def test_via_projects_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no annotation of UCF-Crime"):
         list_ucf_crime(tmp_path, fps=10.0, via=True)
     (tmp_path / "via").mkdir()
-    for value in ({"metadata": {"1": {"vid": "7", "z": [0, 1]}}, "view": {}, "file": {}}, {}, {"metadata": []}):
+    known = {"view": {"7": {"fid_list": ["1"]}}, "file": {"1": {"fname": "Arson001_x264.mp4"}}}
+    of_times = [{"metadata": {"1": {"vid": "7", "z": z}}} | known for z in ([0, math.inf], [math.nan, 1], [2, 1])]
+    for value in ({"metadata": {"1": {"vid": "7", "z": [0, 1]}}, "view": {}, "file": {}}, {}, {"metadata": []}, *of_times):
         (tmp_path / "via" / "Arson_annotation.json").write_text(json.dumps(value))
         with pytest.raises(UsageError, match="Arson_annotation.json is no VIA project"):
             list_ucf_crime(tmp_path, fps=10.0, via=True)

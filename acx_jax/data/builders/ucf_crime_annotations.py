@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -115,6 +116,6 @@ def _via_events(project: dict[str, Any], place: str) -> Iterator[tuple[str, Even
         file = project["view"][item["vid"]]["fid_list"][0]
         name = project["file"][file]["fname"]
         start, end = (float(time) for time in item["z"])
-        if not 0 <= start <= end:
+        if not 0 <= start <= end < math.inf:
             raise ValueError(f"segment {start}..{end} of {name}")
         yield Path(name).stem, Event(start, end, True, place)
