@@ -14,7 +14,7 @@ import pytest
 
 TINY = "--config=configs/tiny.py"
 FOLDER = "--config=configs/folder.py"
-SMALL = ("--config.encoder.arch=r2plus1d_tiny", "--config.encoder.weights=random", "--config.adapt.freeze=",
+SMALL = ("--config.encoder.arch=r2plus1d_tiny", "--config.encoder.weights=random", "--config.encoder.stage=", "--config.adapt.freeze=",
          "--config.data.short_side=32", "--config.encoder.crop=32")
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 SMALL = ("--config.encoder.arch=r2plus1d_tiny", "--config.encoder.weights=random", "--config.data.short_side=40",
-         "--config.encoder.crop=32", "--config.adapt.freeze=", "--config.data.max_adapt_frames=64", "--config.adapt.steps=2", "--config.adapt.batch=4",
+         "--config.encoder.crop=32", "--config.encoder.stage=", "--config.adapt.freeze=", "--config.data.max_adapt_frames=64",
+         "--config.adapt.steps=2", "--config.adapt.batch=4",
          "--config.adapt.queue=16", "--config.embed.batch=32", "--config.episodes.count=8", "--config.learners.mcp.hidden=32",
          "--config.learners.mcp.groups=8", "--config.learners.mcp.epochs=3", "--config.learners.linear.epochs=3", "--config.report.samples=1")
 
@@ -31,7 +32,7 @@ def test_real_footage(acx, real_data, tmp_path, name, shot, options):
 
 def check_results(workdir: Path, shot: int) -> None:
     rows = json.loads((workdir / "evaluate" / "results.json").read_text())
-    assert len(rows) == 7
+    assert len(rows) == 10
     for row in rows:
         assert row["shot"] == shot and row["query"] >= 1 and row["episodes"] == 8
         assert all(0 <= row[key] <= 1 for key in ("accuracy", "auroc", "average_precision", "recall_normal", "recall_abnormal"))

@@ -69,7 +69,7 @@ def run(job: Job) -> None:
             _embed(job, part, encode, stops)
     summary = {"encoder": config.encoder.arch, "weights": config.encoder.weights, "segments": len(parts[0].segments),
                "windows": int(parts[0].offsets(config.data)[-1])}
-    if config.embed.whiten:
+    if parts[-1].name == embed_whitened.NORMALS:
         embed_whitened.write(job, parts[-2].name)
         summary["whitened"] = {"of": parts[-2].name, "normals": int(parts[-1].offsets(config.data)[-1]), "weight": config.embed.whiten}
     write_json(job.out / "summary.json", summary)
@@ -104,10 +104,15 @@ def _stored(job: Job, split: str = "evaluate") -> list[StoredSegment]:
 
 def _parts(job: Job) -> list[Part]:
     """What the encoder goes over, in order: each set of weights, then, where they are wanted, the normals of the last one's whitening."""
-    segments, whiten = _stored(job), job.config.embed.whiten
-    normals, most = embed_whitened.normals(job.config, _stored(job, "adapt")) if whiten else ([], 0)  # what cannot be is refused first
-    parts = [Part(name, variables, segments) for name, variables in weights_of(job).items()]
-    return parts + ([Part(embed_whitened.NORMALS, parts[-1].variables, normals, "adapt", most)] if whiten else [])
+    parts = [Part(name, variables, _stored(job)) for name, variables in weights_of(job).items()]
+    if not job.config.embed.whiten:
+        return parts
+    normals, most = embed_whitened.normals(job.config, _stored(job, "adapt"))
+    if not normals:
+        job.log.info("embed: nothing is whitened: the normal segments of the adaptation split have fewer than 2 windows of "
+                     f"config.data.clip_frames={job.config.data.clip_frames} to learn from")
+        return parts
+    return [*parts, Part(embed_whitened.NORMALS, parts[-1].variables, normals, "adapt", most)]
 
 
 @contextmanager

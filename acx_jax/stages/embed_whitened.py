@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from acx_jax.contracts import NORMAL, ContextFeatures, StoredSegment
 from acx_jax.data.feature_store import PROVENANCE, VECTORS, FeatureWriter, load_features
 from acx_jax.data.windows import most_of_each, spread, window_count
-from acx_jax.errors import UsageError, WorkError
+from acx_jax.errors import WorkError
 from acx_jax.models.whitening import Whitening, apply_map, whitening
 from acx_jax.runtime.files import replacing
 from acx_jax.stages.job import STAMP, Job
@@ -28,19 +28,13 @@ def settings(config: ConfigDict) -> dict[str, Any]:
 
 
 def normals(config: ConfigDict, adapting: list[StoredSegment]) -> tuple[list[StoredSegment], int]:
-    """Of the segments of the adaptation split the normal ones whose windows the map is learnt from, and how many of each at most (0: all).
-
-    Raises UsageError where they have fewer than 2 windows.
-    """
+    """Of the segments of the adaptation split the normal ones whose windows the map is learnt from, and how many of each at most (0: all);
+    none where they have fewer than 2 windows."""
     data, embed = config.data, config.embed
     found = [s for s in adapting if s.segment.label == NORMAL and s.frames >= data.clip_frames]
     found = [found[i] for i in spread(len(found), embed.normals)]
     counts = [window_count(s.frames, length=data.clip_frames, stride=data.clip_stride) for s in found]
-    if sum(counts) < 2:
-        raise UsageError(f"config.embed.whiten is {embed.whiten}, which learns from the normal segments of the adaptation split, and these have "
-                         f"{sum(counts)} windows of config.data.clip_frames={data.clip_frames}: at least 2 are needed. Raise --config.data.adapt_share, "
-                         "mark videos with split=adapt, or set --config.embed.whiten=0")
-    return found, most_of_each(counts, embed.normals)
+    return (found, most_of_each(counts, embed.normals)) if sum(counts) >= 2 else ([], 0)
 
 
 def write(job: Job, base: str) -> None:

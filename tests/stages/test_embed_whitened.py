@@ -140,13 +140,14 @@ def test_copies_of_the_whitened_set_are_mapped_copies(workdir, whole, monkeypatc
 
 
 @pytest.mark.parametrize("normal", [0, 1])
-def test_too_few_normal_windows_are_refused_before_anything_is_encoded(workdir, monkeypatch, normal):
+def test_too_few_normal_windows_leave_the_whitening_out_and_it_is_said(workdir, monkeypatch, normal):
     kept, whole = prepared.load(workdir / "prepare"), asked(workdir, f"too_few{normal}")
     one = [s._replace(frames=8) for s in kept[0] if s.segment in NORMAL[:normal]]
     monkeypatch.setattr(prepared, "load", lambda folder: ([s for s in kept[0] if s.segment in OTHERS] + one, kept[1]))
-    with pytest.raises(UsageError, match=f"config.embed.whiten is 0.5.*have {normal} windows.*--config.data.adapt_share"):
-        embed.run(whole)
-    assert not list(whole.out.iterdir())
+    embed.run(whole)
+    assert sorted(path.name for path in whole.out.iterdir()) == ["adapted", "pretrained", "summary.json"]
+    assert "nothing is whitened: the normal segments of the adaptation split have fewer than 2 windows" in whole.log._terminal.getvalue()
+    assert "whitened" not in json.loads((whole.out / "summary.json").read_text())
 
 
 def test_videos_in_which_nothing_varies_are_named(workdir, whole):
