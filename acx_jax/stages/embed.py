@@ -179,10 +179,21 @@ def _vectors(job: Job, part: Part, encode: Callable, done: int) -> Iterator[np.n
     """Batches of vectors, float32 [batch, P], of all windows behind the first `done`; each process encodes its part and has the whole."""
     config, batch = job.config, _batch(job.config)
     variables = folded(spec_of(config), devices.from_first_process(part.variables))
-    for frames, _ in windows_feed(job.workdir / "prepare", part.segments, part.split, crop=config.encoder.crop, batch=batch,
-                                  length=config.data.clip_frames, stride=config.data.clip_stride, most=part.most, start_batch=-(-done // batch),
-                                  process=Process(*devices.process())):
-        yield devices.from_all_processes(devices.join(encode(variables, devices.split(frames))))
+    feed = windows_feed(job.workdir / "prepare", part.segments, part.split, crop=config.encoder.crop, batch=batch,
+                        length=config.data.clip_frames, stride=config.data.clip_stride, most=part.most, start_batch=-(-done // batch),
+                        process=Process(*devices.process()))
+    for vectors in _one_ahead(encode(variables, devices.split(frames)) for frames, _ in feed):
+        yield devices.from_all_processes(devices.join(vectors))
+
+
+def _one_ahead(made: Iterator[jax.Array]) -> Iterator[jax.Array]:
+    """Each of what devices are made to compute, when the next is on its way: they compute while the last result is fetched and written."""
+    before = next(made, None)
+    for after in made:
+        yield before
+        before = after
+    if before is not None:
+        yield before
 
 
 def _batch(config: ConfigDict) -> int:

@@ -188,3 +188,12 @@ def test_another_whitening_encodes_nothing_again_and_another_encoder_all(workdir
     np.testing.assert_allclose(map_of(again).by, whitening(vectors(whole, "normals"), weight).by, rtol=1e-9)
     assert vectors(again, "adapted").tobytes() == vectors(whole, "adapted").tobytes()
     assert not list(again.out.glob("*.taken"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_the_next_batch_is_on_its_way_when_a_result_is_taken(count):
+    made, taken = [], []
+    for value in embed._one_ahead(made.append(i) or i for i in range(count)):
+        taken.append(value)
+        assert len(made) == min(len(taken) + 1, count)
+    assert taken == made == list(range(count))
