@@ -157,6 +157,13 @@ def test_a_bad_record_is_skipped_by_name(tmp_path: Path, changes: dict, reason: 
     assert "bad_000001" in said["frames/bad_000001"] or "no annotation" in said["frames/bad_000001"]
 
 
+@pytest.mark.parametrize("name, shown", [("a\0b_1", "a\\x00b_1"), ("\ud800_1", "\\ud800_1"), ("n" * 300 + "_1", "n" * 300 + "_1"), ("a/b_1", "a/b_1")])
+def test_a_name_that_no_file_can_have_is_skipped(tmp_path: Path, name: str, shown: str) -> None:
+    listing = listed(add_frames(write_metadata(tmp_path, {name: RECORD, "b_1": RECORD}), "b_1"))
+    assert {s.video for s in listing.segments} == {"b_1"} and listing.missing == (shown,)
+    assert listing.skipped == ((f"{shown} (metadata_train.json)", "its name is none of DoTA's: expected SOURCE_NUMBER"),)
+
+
 def test_the_note_counts_only_videos_without_an_annotation(tmp_path: Path) -> None:
     root = write_metadata(tmp_path, {"a_1": RECORD, "b_1": RECORD | {"anomaly_end": None}})
     add_frames(root, "a_1", "b_1", "c_1")

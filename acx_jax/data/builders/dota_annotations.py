@@ -12,6 +12,7 @@ from acx_jax.errors import UsageError
 
 FOLDERS = (".", "dataset", "metadata", "annotations", "dataset/annotations")
 SPLIT_OF = {"train": "adapt", "val": "evaluate"}
+_LONGEST = 255  # bytes of a name
 _NUMBERS = ("anomaly_start", "anomaly_end", "num_frames")
 UNASKED = "it is in neither split file"  # the only reason to leave out an annotated video that is no fault
 _EGO = {"ego": "yes", "other": "no"}
@@ -61,6 +62,7 @@ def read_annotations(root: Path) -> Annotations:
     clips, skipped = {}, []
     for name, record, place in _records(root):
         clip = _parse(name, record)
+        name = name if _is_a_name(name) else ascii(name)[1:-1]
         if isinstance(clip, str):
             skipped.append(Skipped(f"{name} ({place})", clip))
         elif name in clips:
@@ -120,12 +122,17 @@ def _parse(name: str, record: Any) -> Clip | str:
     start, end, frames = (record[key] for key in _NUMBERS)
     if not 0 <= start < end:
         return f"its anomaly runs from {start} to before {end}: expected 0 <= anomaly_start < anomaly_end"
-    if "/" in name or "_" not in name:
+    if "/" in name or "_" not in name or not _is_a_name(name):
         return "its name is none of DoTA's: expected SOURCE_NUMBER"
     kind = _kind(record)
     if isinstance(kind, str):
         return kind
     return Clip(name, record.get("video_start"), frames, start, end, *kind, subset=str(record.get("subset", "")))
+
+
+def _is_a_name(text: str) -> bool:
+    """Whether a disk could have a file of that name, and a terminal show it."""
+    return "\0" not in text and len(text.encode("utf-8", "replace")) <= _LONGEST and text.encode("utf-8", "ignore").decode() == text
 
 
 def _kind(record: dict[str, Any]) -> tuple[str, str] | str:
