@@ -27,6 +27,7 @@ def test_a_whole_run(tmp_path, monkeypatch, capsys):
     assert "videos 3, frames 90, batch 2" in said and "MB/s of frames handed on" in said and "2 videos: " in said
     rows = json.loads((tmp_path / "feed.json").read_text())["rows"]
     assert [row["program"] for row in rows][:3] == ["acx_jax", "acx_jax jpeg", "published way"] and all(row["items"] == 4 for row in rows)
+    assert [(row["case"], row["program"]) for row in rows][-2:] == [("embedding", "acx_jax"), ("embedding", "acx_jax jpeg")]
 
 
 def test_the_frames_of_videos_and_what_is_broken_or_short(tmp_path):

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from acx_jax.benchmark import __main__ as command
 from acx_jax.benchmark.suites import prepare
@@ -17,6 +19,17 @@ def test_a_whole_run(tmp_path, monkeypatch, capsys):
     rows = json.loads((tmp_path / "prepare.json").read_text())["rows"]
     assert [row["program"] for row in rows] == ["acx_jax", "acx_jax jpeg", "decoding alone", "decoding to RGB"]
     assert len({row["items"] for row in rows}) == 1 and rows[0]["items"] >= 4 * 12
+
+
+def test_folders_of_images(tmp_path, capsys):
+    for name, count in (("a", 9), ("b/c", 12)):
+        (tmp_path / "frames" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((24, 32, 3), 9 * i, np.uint8)).save(tmp_path / "frames" / name / f"{i:03}.jpg")
+    given = ["--suite=prepare", f"--videos={tmp_path / 'frames'}", "--short_side=16", "--repeats=1", f"--out={tmp_path}"]
+    assert command.main(given) == 0
+    assert "videos 2, frames 21" in capsys.readouterr().out
+    assert {row["items"] for row in json.loads((tmp_path / "prepare.json").read_text())["rows"]} == {21}
 
 
 @pytest.mark.parametrize("option, said", [("--count=0", "--count=0"), ("--videos=nowhere", "no video file")])

@@ -1,4 +1,4 @@
-"""The adaptation feed: clips a second from records, beside the published way and beside what the machine reads and decodes at most."""
+"""The feeds of adaptation and embedding: samples a second from records, beside the published way and what the machine reads and decodes at most."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from acx_jax.data.builders.reading import Reading
 from acx_jax.data.decode import DecodeError, frames
 from acx_jax.data.feeds import clips_feed
 from acx_jax.data.media_files import VIDEO_SUFFIXES, image_files
+from acx_jax.data.window_feed import windows_feed
 from acx_jax.errors import UsageError
 from acx_jax.runtime import workers
 from acx_jax.runtime.files import write_json
 
-SUMMARY = "Batches of anchors and negatives to adapt on, each clip of 8 frames: from records, as the published code reads them, and the ceilings."
-LENGTH, SIDE = 8, 128
+SUMMARY = "Batches of anchors and negatives to adapt on, and of windows to embed, clips of 8 frames: from records, as the published code reads, the ceilings."
+LENGTH, SIDE, CROP = 8, 128, 112
 WIDTH, HEIGHT = 1280, 720  # of made frames: DoTA's
 QUALITY = 90  # of JPEGs that are written here
 BLOBS = (5, 30, 200)  # cells across of the textures that made frames are of: they compress as footage does
@@ -62,10 +63,12 @@ def run(options: argparse.Namespace) -> Outcome:
                      "reading the same bytes": partial(_read, stored[OURS], samples),
                      "decoding the same JPEGs, all cores": partial(_decode, folders, 3 * samples)}
         timings = interleave(programs, repeats=options.repeats)
+        windows = interleave({name: partial(_windows, folder, options.batch, options.steps) for name, folder in stored.items()}, repeats=options.repeats)
         images = sum(len(image_files(folder)) for folder in folders)
         bytes_of = 2 * LENGTH * _frame_bytes(stored[OURS])
         memory = [_memory(folders[0], Path(temporary) / f"many{count}", count) for count in options.memory]
     rows = [Row("adaptation", name, timing, samples) for name, timing in timings.items()]
+    rows += [Row("embedding", name, timing, samples) for name, timing in windows.items()]
     notes = [f"{name}: {samples * bytes_of / timings[name].median / 1e6:.0f} MB/s of frames handed on" for name in stored]
     notes += [f"{count} videos: {peak:.0f} MB at most, the process that feeds" for count, peak in zip(options.memory, memory)]
     return Outcome("samples", {"videos": len(folders), "frames": images, "batch": options.batch, "steps": options.steps, "short side": SIDE}, rows, notes)
@@ -129,6 +132,15 @@ def _feed(folder: Path, batch: int, steps: int, seed: int) -> int:
     """Takes `steps` batches off the feed."""
     feed = clips_feed(folder, prepared.load(folder)[0], length=LENGTH, batch=batch, steps=10**6, seed=seed, negative="apart", square="random")
     return sum(len(batch.video) for batch in islice(feed, steps))
+
+
+def _windows(folder: Path, batch: int, steps: int) -> int:
+    """Takes `steps` batches of windows off the feed of the embedding, which begins anew where it ends."""
+    stored, taken = prepared.load(folder)[0], 0
+    while taken < steps:
+        feed = windows_feed(folder, stored, "adapt", crop=CROP, batch=batch, length=LENGTH, stride=4)
+        taken += sum(1 for _ in islice(feed, steps - taken))
+    return taken
 
 
 def _published(folders: Sequence[Path], samples: int) -> int:

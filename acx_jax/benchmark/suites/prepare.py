@@ -1,4 +1,4 @@
-"""Preparation: frames a second from video files to records, beside the decoding alone of the same files with all cores."""
+"""Preparation: frames a second from videos to records, beside the decoding alone of the same videos with all cores."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
+from PIL import Image
 
 from acx_jax.benchmark.outcome import OURS, Outcome, Row
 from acx_jax.benchmark.timing import Program, interleave
@@ -19,17 +21,17 @@ from acx_jax.data.builders import clips, parts, records
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.reading import Reading
 from acx_jax.data.builders.synthetic import write_videos
-from acx_jax.data.media_files import VIDEO_SUFFIXES
+from acx_jax.data.media_files import VIDEO_SUFFIXES, image_files
 from acx_jax.errors import UsageError
 from acx_jax.runtime import workers
 
-SUMMARY = "From video files to records, in as many processes as there are cores; the ceiling is decoding the same files, frames dropped."
+SUMMARY = "From videos to records, in as many processes as there are cores; the ceiling is decoding the same files, frames dropped."
 SIZE, FRAMES = (640, 360), (96, 96)  # of rendered videos
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--videos, --count, --short_side."""
-    parser.add_argument("--videos", type=Path, help="folder of video files; left out: rendered ones of 640x360")
+    parser.add_argument("--videos", type=Path, help="folder of video files, or of folders of images; left out: rendered ones of 640x360")
     parser.add_argument("--count", type=int, default=16, help="videos to read, or to render (default 16)")
     parser.add_argument("--short_side", type=int, default=128, help="pixels of the shorter side of stored frames (default 128)")
 
@@ -58,10 +60,11 @@ def _videos(options: argparse.Namespace, folder: Path) -> list[Path]:
         raise UsageError(f"--count={options.count}: at least 1 video is needed")
     if options.videos is None:
         write_videos(root=folder / "rendered", seed=0, videos=max(options.count, 4), size=SIZE, frames=FRAMES, progress=lambda done, total: None)
-    found = sorted(p for p in (options.videos or folder / "rendered").rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)[:options.count]
+    below = sorted((options.videos or folder / "rendered").rglob("*"))
+    found = [p for p in below if p.suffix.lower() in VIDEO_SUFFIXES] or [p for p in below if p.is_dir() and image_files(p)]
     if not found:
-        raise UsageError(f"--videos={options.videos}: no video file in it")
-    return found
+        raise UsageError(f"--videos={options.videos}: no video file and no folder of images in it")
+    return found[:options.count]
 
 
 def _prepare(listing: Listing, reading: Reading, storage: clips.Storage, folder: Path, sizes: dict[str, int], name: str) -> records.Built:
@@ -85,12 +88,23 @@ def _decode(paths: list[Path], function: Callable) -> int:
 
 
 def _dropped(path: Path, beat: Callable[[], None]) -> int:
-    with av.open(str(path)) as container:
-        container.streams.video[0].codec_context.thread_count = 1
-        return sum(1 for _ in container.decode(video=0))
+    return sum(1 for _ in (_pictures(path) if path.is_dir() else _coded(path)))
 
 
 def _as_rgb(path: Path, beat: Callable[[], None]) -> int:
+    if path.is_dir():
+        return sum(np.asarray(image.convert("RGB")).shape[0] > 0 for image in _pictures(path))
+    return sum(frame.to_ndarray(format="rgb24").shape[0] > 0 for frame in _coded(path))
+
+
+def _coded(path: Path) -> Iterator[av.VideoFrame]:
     with av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
-        return sum(frame.to_ndarray(format="rgb24").shape[0] > 0 for frame in container.decode(video=0))
+        yield from container.decode(video=0)
+
+
+def _pictures(folder: Path) -> Iterator[Image.Image]:
+    for file in image_files(folder):
+        with Image.open(file) as image:
+            image.load()
+            yield image
