@@ -86,7 +86,7 @@ def _coverage(listed: Listing, lost: Faults) -> dict[str, Any]:
     usable = sum(s[:4] not in lost.lost for s in listed.segments)
     return {"videos_listed": listed.videos_listed, "videos_present": len({s.video for s in listed.segments}) - len(lost.unreadable),
             "segments_listed": listed.segments_listed, "segments_usable": usable, "missing": list(listed.missing),
-            "skipped": [list(item) for item in listed.skipped], "notes": list(listed.notes)}
+            "skipped": [list(item) for item in listed.skipped], "notes": list(listed.notes), "extra": list(listed.extra)}
 
 
 def _beyond(segment: Segment, frames: int) -> str:

@@ -21,6 +21,7 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     yield from _named("left out", [f"{item}: {reason}" for item, reason in cover["skipped"]])
     yield from _named("too short", report["short"])
     yield from _named("beyond the end of their video", report["beyond"])
+    yield from _named("no part of the data", cover["extra"])
     yield from (f"note: {note}" for note in cover["notes"])
     if report.get("media", {}).get("width"):
         yield _media(report["media"])

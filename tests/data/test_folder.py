@@ -138,8 +138,9 @@ def test_extra_columns_and_unlisted_videos_are_noted(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "b.mp4", ".hidden.mp4", "readme.txt")
     write_frames(tmp_path / "frames" / "c", grey_frames(1))
     write_table(tmp_path, "a.mp4,0,9,normal,sunny", header="video,start,end,label,weather")
-    assert list_folder(tmp_path).notes == ("segments.csv: columns without a meaning here are ignored: weather",
-                                           "2 videos on disk are not in segments.csv, e.g. b.mp4")
+    listing = list_folder(tmp_path)
+    assert listing.notes == ("segments.csv: columns without a meaning here are ignored: weather", "2 videos on disk are not in segments.csv, e.g. b.mp4")
+    assert listing.extra == ("b.mp4", "frames/c")
 
 
 @pytest.mark.parametrize("content, message", [
@@ -156,7 +157,7 @@ def test_a_table_that_cannot_be_understood(tmp_path: Path, content: bytes, messa
 
 
 def test_class_folders(tmp_path: Path) -> None:
-    touch(tmp_path, "normal/a 10.mp4", "normal/a 9.MP4", "normal/.DS_Store", "normal/Thumbs.db", "normal/notes.txt", "abnormal/é.avi")
+    touch(tmp_path, "normal/a 10.mp4", "normal/a 9.MP4", "normal/.DS_Store", "normal/Thumbs.db", "normal/notes.txt", "abnormal/é.avi", "abnormal/1.jpg")
     write_frames(tmp_path / "abnormal" / "frames1", grey_frames(2))
     (tmp_path / "abnormal" / "nothing").mkdir()
     listing = list_folder(tmp_path)
@@ -164,7 +165,8 @@ def test_class_folders(tmp_path: Path) -> None:
         (name, 0, TO_THE_END, label, name) for name, label in [
             ("normal/a 9.MP4", NORMAL), ("normal/a 10.mp4", NORMAL), ("abnormal/frames1", ABNORMAL), ("abnormal/é.avi", ABNORMAL)]]
     assert listing.skipped == (("abnormal/nothing", "the folder holds no images"),) and listing.missing == ("abnormal/nothing",)
-    assert listing.notes == ("1 files that are no videos are ignored, e.g. normal/notes.txt",) and listing.videos_listed == 5
+    assert listing.notes == ("2 files that are no videos are ignored, e.g. normal/notes.txt",) and listing.videos_listed == 5
+    assert listing.extra == ("normal/notes.txt", "abnormal/1.jpg")
 
 
 def test_roots_that_hold_no_data(tmp_path: Path) -> None:

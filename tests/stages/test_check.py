@@ -109,6 +109,15 @@ def test_copies_of_one_label_are_a_warning(root):
     assert report["problems"] == [] and "v1 and v3 are the same bytes" in report["warnings"]
 
 
+def test_what_is_no_part_of_the_data_is_named_in_full_in_the_findings(root):
+    for number in range(7):
+        (root / f"other{number}.mp4").write_bytes(b"not looked into")
+    said, report = check(root)
+    names = [f"other{number}.mp4" for number in range(7)]
+    assert report["coverage"]["extra"] == names and report["problems"] == []
+    assert "no part of the data: 7" in said and "... and 2 more, all in check.json" in said and [name in said for name in names] == [True] * 5 + [False] * 2
+
+
 def test_missing_and_unreadable_up_to_a_share(root):
     shutil.rmtree(root / "v2")
     (root / "v4" / "3.png").write_bytes(b"")

@@ -56,11 +56,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _list_table(root: Path) -> Listing:
-    rows, too_wide, extra = table.read_table(root / TABLE)
+    rows, too_wide, columns = table.read_table(root / TABLE)
     parsed = [table.parse_row(row) for row in rows]
     names = {table.short_name(row.cells.get("video", "")) for row in rows} - {""}
     paths = {name: path for name in sorted(names) if (path := _find_video(root, name)) is not None}
-    others, lost = _unlisted(root, paths.values())
+    extra, lost = _unlisted(root, paths.values())
     present, absent = _on_disk([item for item in parsed if isinstance(item, table.Placed)], paths, root)
     distinct, repeats = table.without_repeats(present)
     kept, contradictions = table.without_contradictions(distinct)
@@ -71,8 +71,8 @@ def _list_table(root: Path) -> Listing:
         segments=table.with_video_splits(kept), paths=paths,
         skipped=(*too_wide, *unparsed, *absent, *repeats, *contradictions, *lost),
         videos_listed=len(names), segments_listed=len(rows) + len(too_wide),
-        notes=(*_extra_columns(extra), *_unread_sources(root), *others), missing=tuple(sorted(names - paths.keys())),
-        absent={s.video: (s.source, of_video[s.video]) for s in gone},
+        notes=(*_extra_columns(columns), *_unread_sources(root), *_not_in_table(extra)), missing=tuple(sorted(names - paths.keys())),
+        absent={s.video: (s.source, of_video[s.video]) for s in gone}, extra=extra,
     )
 
 
@@ -114,9 +114,9 @@ def _is_video(path: Path) -> bool:
         return False
 
 
-def _extra_columns(extra: Sequence[str]) -> Iterator[str]:
-    if extra:
-        yield f"{TABLE}: columns without a meaning here are ignored: {', '.join(extra)}"
+def _extra_columns(columns: Sequence[str]) -> Iterator[str]:
+    if columns:
+        yield f"{TABLE}: columns without a meaning here are ignored: {', '.join(columns)}"
 
 
 def _unread_sources(root: Path) -> Iterator[str]:
@@ -124,13 +124,20 @@ def _unread_sources(root: Path) -> Iterator[str]:
         yield f"{sources.FILE} is not read: beside {TABLE}, sources stand in its column source"
 
 
-def _unlisted(root: Path, used: Iterable[Path]) -> tuple[list[str], list[Skipped]]:
-    """Notes how many videos on disk the table does not name; what could not be looked into."""
+def _unlisted(root: Path, used: Iterable[Path]) -> tuple[tuple[str, ...], list[Skipped]]:
+    """Videos on disk that the table does not name, by their places; what could not be looked into."""
     listed, lost = set(used), []
-    others = [one.path for one in media_below(root, lost.append) if one.path not in listed]
-    if not others:
-        return [], lost
-    return [f"{len(others)} videos on disk are not in {TABLE}, e.g. {printable(min(others).relative_to(root))}"], lost
+    others = sorted(one.path for one in media_below(root, lost.append) if one.path not in listed)
+    return _places_under(root, others), lost
+
+
+def _not_in_table(extra: Sequence[str]) -> Iterator[str]:
+    if extra:
+        yield f"{len(extra)} videos on disk are not in {TABLE}, e.g. {extra[0]}"
+
+
+def _places_under(root: Path, paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(printable(path.relative_to(root)) for path in paths)
 
 
 def _list_classes(root: Path, classes: Sequence[Path], dead: dict[str, str]) -> Listing:
@@ -138,10 +145,10 @@ def _list_classes(root: Path, classes: Sequence[Path], dead: dict[str, str]) -> 
     of_label = sorted((LABELS.index(folder.name.lower()), folder) for folder in classes)
     entries = [(label, entry) for label, folder in of_label for entry in _entries(folder)]
     listed = [(label, entry) for label, entry in entries if _may_be_video(entry)]
-    others = [entry for _, entry in entries if not _may_be_video(entry)]
+    extra = _places_under(root, (entry for _, entry in entries if not _may_be_video(entry)))
     if not listed:
         raise UsageError(f"data root {root} has {', '.join(f'{f.name}/' for f in classes)} without a video in "
-                         f"{'them' if len(classes) > 1 else 'it'}" + (f" (but {len(others)} other files)" if others else "")
+                         f"{'them' if len(classes) > 1 else 'it'}" + (f" (but {len(extra)} other files)" if extra else "")
                          + f": {_EXPECTED}")
     videos = [(label, printable(entry.relative_to(root)), entry) for label, entry in listed]
     reasons = {name: _unusable(entry) for _, name, entry in videos}
@@ -157,8 +164,8 @@ def _list_classes(root: Path, classes: Sequence[Path], dead: dict[str, str]) -> 
                  *unlisted(root, elsewhere, [], f"it lies in neither {LABELS[NORMAL]}/ nor {LABELS[ABNORMAL]}/"),
                  *_within(root, below, {entry for _, _, entry in usable}), *(item for item in lost if item.item not in reasons)),
         videos_listed=len(listed), segments_listed=len(listed),
-        notes=(*_no_class(classes, dead), *_no_videos(root, others), *sources.unknown(source_of, set(reasons))),
-        missing=tuple(name for name, reason in reasons.items() if reason),
+        notes=(*_no_class(classes, dead), *_no_videos(extra), *sources.unknown(source_of, set(reasons))),
+        missing=tuple(name for name, reason in reasons.items() if reason), extra=extra,
     )
 
 
@@ -198,6 +205,6 @@ def _no_class(classes: Sequence[Path], dead: dict[str, str]) -> Iterator[str]:
             yield f"{name}/ is not there: {reason}" if reason else f"there is no folder {name}/"
 
 
-def _no_videos(root: Path, others: Sequence[Path]) -> Iterator[str]:
-    if others:
-        yield f"{len(others)} files that are no videos are ignored, e.g. {printable(others[0].relative_to(root))}"
+def _no_videos(extra: Sequence[str]) -> Iterator[str]:
+    if extra:
+        yield f"{len(extra)} files that are no videos are ignored, e.g. {extra[0]}"

@@ -19,7 +19,8 @@ class Listing(NamedTuple):
     skipped. notes: for people, on what is no fault of one row. missing: listed videos that are not there. offsets: of a
     video that is part of a longer file, the frame of the file that is its frame 0. absent: of missing videos, their source and
     how many segments are listed of them, where these are not the video itself and one. folder_fps: frames a second that
-    folders of images are known to hold, 0 where that is not known.
+    folders of images are known to hold, 0 where that is not known. extra: what lies under the root and is no part of the data, by
+    its place there; `notes` tell how much it is.
     """
 
     segments: tuple[Segment, ...]
@@ -32,6 +33,7 @@ class Listing(NamedTuple):
     offsets: dict[str, int] = {}
     absent: dict[str, tuple[str, int]] = {}
     folder_fps: float = 0.0
+    extra: tuple[str, ...] = ()
 
 
 def fingerprint(listing: Listing) -> str:
