@@ -12,13 +12,16 @@ import jax
 import numpy as np
 import pytest
 from adapt_case import job, prepare, results
+from runs import compiled_once
 
 from acx_jax.contracts import Segment
 from acx_jax.data import prepared
 from acx_jax.data.meta_split import EVALUATE, PROBE
 from acx_jax.errors import UsageError
+from acx_jax.runtime.checkpoints import load_arrays, load_variables
 from acx_jax.stages import adapt, adapt_behind, adapt_probe, meta_parts
 from acx_jax.stages.adapt_record import PROBES
+from acx_jax.stages.encoder import pretrained_variables, spec_of
 from acx_jax.stages.job import Job
 
 pytestmark = pytest.mark.usefixtures("quick_compiler", "kept_programs")
@@ -69,6 +72,39 @@ def test_the_best_encoder_by_the_probe_is_handed_on_wherever_the_run_was_killed(
         np.testing.assert_array_equal(a, b)
     assert summary["probe"] == {"best_step": 4, "best": 0.9, "before": 0.5}
     assert [path.name for path in (told.out / adapt_probe.BEST).iterdir()] == ["4"]
+
+
+def test_an_encoder_that_ends_early_and_computes_in_half_is_trained_up_to_there_alone(watched_workdir, monkeypatch):
+    """Its own statistics and weights move, also by weight decay; those behind its end stay as they were, and all in full precision. A run that was
+    killed at step 4 ends as one that was not. The probes say 0.5, 0.7, 0.9, 0.6."""
+    def made(out: str) -> Job:
+        found = watched(watched_workdir, out, result="best", weight_decay=0.1)
+        with found.config.unlocked():
+            found.config.encoder.update(stage="layer1", dtype="bfloat16")
+        said = iter((0.5, 0.7, 0.9, 0.6))
+        monkeypatch.setattr(adapt_probe, "roc_auc_score", lambda labels, scores: next(said) if np.isfinite(scores).all() else np.nan)
+        return found
+
+    with compiled_once(adapt_probe):
+        whole = made("short")
+        adapt.run(whole)
+        killed = made("short and killed")
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(adapt_behind, "log_step", killing(adapt_behind.log_step, call=4))
+            adapt.run(killed)
+        adapt.run(killed)
+    assert "goes on from the checkpoint of step 2" in killed.log._terminal.getvalue()
+    for a, b in zip(results(whole)[0], results(killed)[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert results(killed)[1:] == results(whole)[1:] and results(whole)[2]["probe"]["best_step"] == 4
+    before = pretrained_variables(whole.config)
+    after = load_variables(whole.out / adapt.ENCODER, before)
+    moved = {(kind, name): not all(map(np.array_equal, jax.tree.leaves(part), jax.tree.leaves(after[kind][name])))
+             for kind in before for name, part in before[kind].items()}
+    assert {place for place, has in moved.items() if has} == {place for place in moved if place[1].startswith(("stem", "layer1"))}
+    assert spec_of(whole.config).feature_dim == after["params"]["layer1_block0"]["conv2"]["temporal"]["kernel"].shape[-1]
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(load_arrays(whole.out / adapt.ENCODER))} == {"float32"}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
 
 
 def place_of(variables: Any, seen: list[Any]) -> int:
