@@ -17,6 +17,7 @@ from acx_jax.data.splits import assign_splits
 from acx_jax.errors import WorkError
 from acx_jax.runtime.files import write_json
 from acx_jax.stages import check_words, looks, prepare
+from acx_jax.stages.check_features import vectors
 from acx_jax.stages.check_media import Found, Videos, look, media
 from acx_jax.stages.job import Job
 from acx_jax.stages.meta_parts import asked_queries
@@ -74,7 +75,7 @@ def examine(job: Job, listed: Listing) -> Found:
     probes = dict(zip(videos.names, videos.probes))
     wanted = reading(config)
     lost = faults.find_faults(listed.segments, probes, fps=wanted.fps, least=wanted.min_frames, offsets=listed.offsets) if probes else faults.NONE
-    of_media = media(job, listed, split, videos) if videos.names else Found({}, [], [])
+    of_media = vectors(job, listed) if data.builder == "features" else media(job, listed, split, videos) if videos.names else Found({}, [], [])
     of_splits = _splits(config, tuple(s for s in split if s[:4] not in lost.lost))
     report = {"checked": True, "builder": data.builder, "coverage": _coverage(listed, lost), "unreadable": lost.unreadable,
               "short": [str(s) for s in lost.short], "beyond": [_beyond(s, probes[s.video].frames) for s in lost.beyond]}

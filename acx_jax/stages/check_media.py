@@ -84,7 +84,7 @@ def _copies(job: Job, videos: Videos, listed: Listing, split: tuple[Segment, ...
         names = [one.name for one in same]
         what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}{', in which nothing moves' * group.still}"
         against = copies.contradictions([[s for s in listed.segments if s.video in one.videos] for one in same],
-                                        _rates([one.probe for one in same], fps), listed.offsets)
+                                        _rates([one.probe for one in same], fps), listed.offsets, of_classes=job.config.data.builder == "kinetics")
         report.append({"videos": names, "same_bytes": group.same_bytes, "contradictions": against})
         crossing = not group.still and len({frozenset(s.split for s in split if s.video in one.videos) for one in same}) > 1
         problems += [f"{what}, labelled differently: {against[0]}"] if against else []

@@ -57,11 +57,13 @@ def probe_small(path: Path, beat: Callable[[], None] = lambda: None) -> Probe:
     return found._replace(looks=in_blocks(found.looks))
 
 
-def contradictions(copies: Sequence[Sequence[Segment]], rates: Sequence[float], offsets: Mapping[str, int] = {}) -> list[str]:
+def contradictions(copies: Sequence[Sequence[Segment]], rates: Sequence[float], offsets: Mapping[str, int] = {}, *, of_classes: bool = False) -> list[str]:
     """What copies of one video, given by their segments, say differently of the same frames. rates: that they are read at, 0 where that is not
-    known. offsets: as of a listing."""
-    return [f"{a} and {b}" for (one, rate), (other, another) in combinations(zip(copies, rates), 2) for a in one for b in other
-            if a.label != b.label and _overlap(_in_file(a, offsets), _in_file(b, offsets), rate, another)]
+    known. offsets: as of a listing. of_classes: categories are what is learnt, and differ as labels do."""
+    pairs = ((a, b, rate, another) for (one, rate), (other, another) in combinations(zip(copies, rates), 2) for a in one for b in other)
+    return [f"{a} and {b}" if a.label != b.label else f"{a} ({a.category}) and {b} ({b.category})" for a, b, rate, another in pairs
+            if (a.label != b.label or (of_classes and a.category != b.category))
+            and _overlap(_in_file(a, offsets), _in_file(b, offsets), rate, another)]
 
 
 def digest(path: Path) -> str:
