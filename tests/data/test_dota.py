@@ -276,6 +276,7 @@ def test_what_is_annotated_behind_the_end_of_a_part_is_not_read_from_the_file(tm
                                      "abnormal segment 12..19 of a_000099": "it starts beyond the video's last frame, 8",
                                      "normal segment 0..11 of a_000099": "it ends beyond the video's last frame, 8"}
     assert (listing.videos_listed, listing.segments_listed, listing.missing) == (4, 8, ())
+    assert [note.split(":")[0] for note in listing.notes] == ["b_000011"]  # the others are said to be left out
 
 
 @pytest.mark.parametrize("first", [0, 1, 12, 37, 59, 60, 200])

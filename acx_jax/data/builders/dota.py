@@ -49,7 +49,7 @@ def list_dota(root: Path, *, official: bool, fps: float) -> Listing:
         skipped=(*lost, *unreadable, *unsplit, *(Skipped(name, reason) for name, reason in reasons.items() if reason), *outside, *extra),
         videos_listed=len({*clips, *_names((*unreadable, *unsplit))}),
         segments_listed=sum(len(clips[name].segments("")) for name in clips) + len(misread.keys() - clips.keys()),
-        notes=(*_beyond(clips[name] for name in usable),
+        notes=(*_beyond(clips[name] for name in usable if name not in offsets),
                *([f"{len(unknown)} videos on disk have no annotation, e.g. {unknown[0]}"] if unknown else [])),
         missing=(*misread, *(name for name, reason in reasons.items() if reason)), offsets=offsets,
         absent=misread | {name: _absent(clips[name]) for name, reason in reasons.items() if reason}, folder_fps=FPS)
