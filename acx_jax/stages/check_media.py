@@ -70,13 +70,15 @@ def look(job: Job, listed: Listing) -> Videos:
 
 
 def _copies(job: Job, videos: Videos, listed: Listing, split: tuple[Segment, ...]) -> Found:
-    """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong; not so empty scenes of one camera."""
+    """Copies; those that are labelled differently, or lie in adaptation and in evaluation, make results wrong; not so empty scenes of one camera, nor
+    of source classes."""
     files = _files(videos, listed)
     paths, probes = [one.path for one in files], [one.probe for one in files]
     size, looked, frames, rates = ([getattr(p, field) for p in probes] for field in ("bytes", "looks", "frames", "fps"))
     unseen: dict[str, str] = {}
     closer = partial(looks.closer_looks, config=job.config, lost=lambda path, reason: unseen.update({files[paths.index(path)].name: reason}))
     groups = copies.find_copies(paths, size, looked, frames, rates, closer=closer)
+    of_classes = job.config.data.builder == "kinetics"  # to train on: a few doubtful labels among many, and nothing is evaluated on them
     fps, problems, report = reading(job.config).fps, [], []
     warnings = [f"{name} could not be compared with other videos closely, so that copies of it may not be found: {unseen[name]}" for name in sorted(unseen)]
     for group in groups:
@@ -84,12 +86,11 @@ def _copies(job: Job, videos: Videos, listed: Listing, split: tuple[Segment, ...
         names = [one.name for one in same]
         what = f"{check_words.listed(names)} are {'the same bytes' if group.same_bytes else 'the same pictures'}{', in which nothing moves' * group.still}"
         against = copies.contradictions([[s for s in listed.segments if s.video in one.videos] for one in same],
-                                        _rates([one.probe for one in same], fps), listed.offsets, of_classes=job.config.data.builder == "kinetics")
+                                        _rates([one.probe for one in same], fps), listed.offsets, of_classes=of_classes)
         report.append({"videos": names, "same_bytes": group.same_bytes, "contradictions": against})
         crossing = not group.still and len({frozenset(s.split for s in split if s.video in one.videos) for one in same}) > 1
-        problems += [f"{what}, labelled differently: {against[0]}"] if against else []
-        problems += [f"{what}, one in adaptation and one in evaluation"] if crossing and not against else []
-        warnings += [] if against or crossing else [what]
+        wrong = f", labelled differently: {against[0]}" if against else ", one in adaptation and one in evaluation" if crossing else ""
+        (problems if wrong and not of_classes else warnings).append(what + wrong)
     return Found({"copies": report}, problems, warnings)
 
 
