@@ -150,10 +150,10 @@ def load_variables(folder: Path, like: Any, *, stage: Path | None = None) -> Any
     except Exception as error:  # whatever a damaged file makes the readers below Orbax raise
         if _may_pass(error):
             raise
-        raise WorkError(f"{folder} is damaged ({_in_short(error)}): {_mend(stage or folder.parent)}") from error
+        raise WorkError(f"{folder} is damaged ({_in_short(error)}): {mend(stage or folder.parent)}") from error
 
 
-def _mend(stage: Path) -> str:
+def mend(stage: Path) -> str:
     """What has a stage write its output anew."""
     if stage.suffix == ".partial":
         return f"delete {stage} and run the same command again"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +18,7 @@ from acx_jax.data import prepared
 from acx_jax.data.feeds import Process, clips_feed, video_names
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime import devices
-from acx_jax.runtime.checkpoints import Checkpoints, save_variables
+from acx_jax.runtime.checkpoints import Checkpoints, mend, save_variables
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.stopping import deferred
 from acx_jax.selfsup import training
@@ -57,6 +59,14 @@ def run(job: Job) -> None:
     write_json(job.out / SUMMARY, {"adapted": True, "steps": job.config.adapt.steps, "videos": video_count(clips)} | probed)
     if probed or job.config.adapt.result != "trained":
         job.log.info(f"adapt: {handed_on_in_words(job.config.adapt.result, job.config.adapt.steps, probed.get('probe'))}")
+
+
+def handed_on_any(stage: Path) -> bool:
+    """Whether what `run` left in `stage` has variables. Raises WorkError where it does not say so."""
+    try:
+        return bool(json.loads((stage / SUMMARY).read_text())["adapted"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise WorkError(f"{stage / SUMMARY} is damaged ({type(error).__name__}: {error}): {mend(stage)}") from None
 
 
 def take_part(job: Job) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -142,7 +141,7 @@ def _import_given(job: Job, segments: list[StoredSegment]) -> None:
 def weights_of(job: Job) -> dict[str, Any]:
     """The variables of each set of weights whose vectors are wanted."""
     variables = {"pretrained": pretrained_variables(job.config)}
-    if json.loads((job.workdir / "adapt" / adapt.SUMMARY).read_text())["adapted"]:
+    if adapt.handed_on_any(job.workdir / "adapt"):
         variables["adapted"] = load_variables(job.workdir / "adapt" / adapt.ENCODER, variables["pretrained"])
     return variables
 

@@ -16,6 +16,7 @@ from acx_jax.settings import SCHEMA
 from acx_jax.stages.job import STAMP
 
 DIGITS = 16  # of a fingerprint
+REVISIONS = {"embed.map": "the whitening is computed in another way than before"}  # of ways to compute, which no user sets
 Stamp = dict[str, Any]
 
 
@@ -59,7 +60,8 @@ def why(before: Stamp | None, stamp: Stamp, damage: str, *, interrupted: bool) -
 
 def changes(before: Stamp, stamp: Stamp) -> str:
     """What differs between two stamps, in words; the first four of it."""
-    changed = list(_differences(before.get("depends", {}), stamp["depends"], ""))
+    found = _differences(before.get("depends", {}), stamp["depends"], "")
+    changed = [line for line in found if line not in REVISIONS.values()] or found or ["settings are noted that were not"]  # one comes with its setting
     return "; ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
 
 
@@ -73,7 +75,8 @@ def _differences(old: Any, new: Any, path: str) -> list[str]:
     if path.startswith("settings."):
         key = path.removeprefix("settings.")
         before, now = (SCHEMA[key].default if value is None and key in SCHEMA else value for value in (old, new))  # some are noted only where they matter
-        return [f"config.{key} was {before!r}, is {now!r}"]
+        told = REVISIONS.get(key, f"config.{key} was {before!r}, is {now!r}")
+        return [told] if before != now else []
     if path.startswith("stages."):
         return [f"{path.removeprefix('stages.')} changed"]
     return [{"inputs": "the videos or their table changed",

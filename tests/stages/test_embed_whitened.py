@@ -22,7 +22,7 @@ from acx_jax.models import pretrained
 from acx_jax.models.whitening import Whitening, apply_map, whitening
 from acx_jax.runtime.checkpoints import save_variables
 from acx_jax.runtime.stopping import Terminated
-from acx_jax.stages import augment, embed, embed_whitened, support
+from acx_jax.stages import augment, embed, embed_whitened, stamps, support
 from acx_jax.stages.job import Job
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
@@ -188,6 +188,30 @@ def test_another_whitening_encodes_nothing_again_and_another_encoder_all(workdir
     np.testing.assert_allclose(map_of(again).by, whitening(vectors(whole, "normals"), weight).by, rtol=1e-9)
     assert vectors(again, "adapted").tobytes() == vectors(whole, "adapted").tobytes()
     assert not list(again.out.glob("*.taken"))
+
+
+def test_why_it_is_redone_names_what_users_set_and_a_new_map_in_words():
+    def changes(old: dict, new: dict) -> str:
+        return stamps.changes(*({"depends": {"settings": settings}} for settings in (old, new)))
+
+    without, weak, strong = (embed.settings(config_of(embed__whiten=weight)) for weight in (0.0, 0.1, 0.2))
+    assert changes(without, strong) == "config.embed.whiten was 0.0, is 0.2" and changes(weak, without) == "config.embed.whiten was 0.1, is 0.0"
+    assert changes(weak, strong) == "config.embed.whiten was 0.1, is 0.2"
+    earlier = {key: value for key, value in weak.items() if key != "embed.map"}
+    assert changes(earlier, weak) == changes(weak | {"embed.map": "0"}, weak) == "the whitening is computed in another way than before"
+    assert changes(without, without | {"embed.normals": 4000}) == "settings are noted that were not"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", None])
+def test_a_damaged_summary_of_the_adaptation_is_named_with_what_to_do(workdir, text):
+    summary = workdir / "adapt" / "summary.json"
+    whole = summary.read_text()
+    try:
+        summary.unlink() if text is None else summary.write_text(text)
+        with pytest.raises(WorkError, match=f"{summary} is damaged .*: rename {summary.parent} to adapt.partial and run the same command again"):
+            embed.weights_of(job(workdir, "damaged"))
+    finally:
+        summary.write_text(whole)
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
