@@ -91,6 +91,16 @@ def test_class_folders_and_what_is_in_them(tmp_path: Path) -> None:
         listed(tmp_path, "folder")
 
 
+def test_links_to_other_files_are_named_and_are_no_videos_that_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "normal" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "normal" / "notes.txt").symlink_to("gone.txt")
+    (tmp_path / "normal" / "day.02").symlink_to("gone")
+    listing = listed(tmp_path, "folder")
+    assert listing.missing == ("normal/day.02",) and listing.videos_listed == 2 and listing.extra == ("normal/notes.txt",)
+    assert dict(listing.skipped)["normal/notes.txt"] == "it is a link to gone.txt, which is not there"
+
+
 def test_a_table_beside_them(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
     (tmp_path / "frames").symlink_to("gone")

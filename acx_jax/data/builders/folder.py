@@ -12,7 +12,7 @@ from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Ski
 from acx_jax.data.builders import sources, table
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.tree import Media, dead_link, hidden, media_below, printable, unlisted, unusable
-from acx_jax.data.media_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, check_plain, image_files, natural_key
+from acx_jax.data.media_files import VIDEO_SUFFIXES, check_plain, image_files, natural_key
 from acx_jax.errors import UsageError
 
 TABLE = "segments.csv"
@@ -177,8 +177,9 @@ def _within(root: Path, media: Sequence[Media], used: set[Path]) -> list[Skipped
 
 
 def _may_be_video(entry: Path) -> bool:
-    """Whether an entry of a class folder is a folder, a link to what is not there, which may have been one, or a video by its name."""
-    return entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES or (entry.suffix.lower() not in IMAGE_SUFFIXES and bool(dead_link(entry)))
+    """Whether an entry of a class folder is a folder, a link to what is not there and may have been one, for it has no suffix of a file (.txt; but
+    day.02 may be a folder), or a video by its name."""
+    return entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES or (not any(map(str.isalpha, entry.suffix)) and bool(dead_link(entry)))
 
 
 def _unusable(entry: Path) -> str:
