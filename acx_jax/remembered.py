@@ -51,8 +51,8 @@ def remembering(request: Request) -> Iterator[ConfigDict]:
 
 
 def _made(workdir: Path) -> list[str]:
-    """What the stages in a workdir were made from; but for the check, which is soon made again."""
-    return [stamp.read_text() for stamp in sorted(workdir.glob("*/stage.json")) if stamp.parent.name != "check"]
+    """What the finished stages in a workdir were made from; but for the check, which is soon made again."""
+    return [stamp.read_text() for stamp in sorted(workdir.glob("*/stage.json")) if stamp.parent.name != "check" and ".partial" not in stamp.parent.name]
 
 
 def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:

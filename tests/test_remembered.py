@@ -69,7 +69,7 @@ def test_what_a_run_refuses_later_is_not_remembered(tmp_path):
         assert (again.episodes.shot, again.seed) == (2, 0)
 
 
-@pytest.mark.parametrize("made, kept", [("adapt", True), ("prepare", True), ("check", False), ("", False)])
+@pytest.mark.parametrize("made, kept", [("adapt", True), ("prepare", True), ("check", False), ("adapt.partial", False), ("", False)])
 def test_settings_that_work_was_done_with_are_kept_although_the_run_was_refused(tmp_path, made, kept):
     """Else the next run would redo hours of adaptation for the settings of before."""
     start(tmp_path / "w", write_config(tmp_path / "mine.py"), made="adapt", adapt__steps="3")
