@@ -12,7 +12,7 @@ import numpy as np
 from acx_jax.contracts import ABNORMAL, Coverage, Episodes, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.episode_file import read_episodes
-from acx_jax.errors import UsageError
+from acx_jax.errors import UsageError, WorkError
 from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.metrics import chance_accuracy, margins_of
 from acx_jax.stages.embed import SETS
@@ -144,10 +144,18 @@ def _read_margins(folder: Path, rows: list[Row]) -> dict[Scored, np.ndarray]:
 
 
 def _read_json(path: Path, missing: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else missing
+    return _parsed(path, path.read_text(encoding="utf-8")) if path.exists() else missing
 
 
 def _read_lines(path: Path) -> tuple[Row, ...]:
     if not path.exists():
         return ()
-    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return tuple(_parsed(path, line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise WorkError(f"report: {path} is damaged ({error}): delete the folder of the stage that wrote it and run the same command again, which then "
+                        "does that stage anew") from None

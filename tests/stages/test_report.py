@@ -10,8 +10,8 @@ from report_case import DATA, Case, make_case
 from report_made import FEW, Page, findings_of, make_report
 
 from acx_jax import config as schema
-from acx_jax.errors import UsageError
-from acx_jax.stages import report, report_words
+from acx_jax.errors import UsageError, WorkError
+from acx_jax.stages import report, report_inputs, report_words
 
 NASTY = '<script>alert("{}")</script> | *ünï* 日本.mp4'
 
@@ -152,6 +152,16 @@ def test_rows_of_categories_stand_apart_from_the_whole(tmp_path):
 def test_without_results_the_error_names_the_stage_to_run(tmp_path):
     with pytest.raises(UsageError, match="--stage=evaluate"):
         make_report(make_case(**FEW)._replace(rows=[]), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["evaluate/results.json", "adapt/summary.json", "adapt/log.jsonl"])
+def test_damaged_findings_are_named(tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir()
+    file.write_text('{"cut": ')
+    read = report_inputs.load_training if name.startswith("adapt") else report_inputs.load
+    with pytest.raises(WorkError, match=f"{name} is damaged.*delete the folder of the stage that wrote it"):
+        read(tmp_path)
 
 
 def test_two_reports_of_one_run_are_the_same(small_report, tmp_path):
