@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,28 +29,30 @@ def open_image(file: Path) -> Iterator[Image.Image]:
         raise DecodeError(file, f"cannot be read: {reason}") from None
 
 
-def image_frames(folder: Path, first: int, least: int) -> Iterator[np.ndarray]:
+def image_frames(folder: Path, first: int, least: int, scale: Callable[[Image.Image], Image.Image]) -> Iterator[np.ndarray]:
     """Yields uint8 RGB frames [H, W, 3] of a folder of images from number `first` on, upright. least: JPEG files are decoded at the smallest of
-    the scales 1, 1/2, 1/4, 1/8 that leaves both sides as many pixels; 0 for whole. Raises DecodeError."""
+    the scales 1, 1/2, 1/4, 1/8 that leaves both sides as many pixels; 0 for whole. scale: to the size they are wanted in. Raises DecodeError."""
     files = image_files(folder)
     if not files:
         raise DecodeError(folder, "the folder holds no images")
     for index, file in enumerate(files[first:], first):
         try:
-            yield _frame(file, least)
+            yield _frame(file, least, scale)
         except DecodeError as error:
             raise DecodeError(folder, f"frame {index} ({file.name}) {error.problem}") from None
 
 
-def _frame(file: Path, least: int) -> np.ndarray:
+def _frame(file: Path, least: int, scale: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     with open_image(file) as image:
         if least:
             image.draft("RGB", (least, least))  # of a JPEG; nothing to others
-        return _rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(scale(_rgb(image)))
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion clips to white
-        grey = (np.asarray(image).clip(0, 65535) // 256).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(image.convert("RGB"))
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    return image.convert("RGB")

@@ -13,6 +13,7 @@ from media import grey_frames, write_frames, write_video
 from PIL import Image
 
 from acx_jax.data.decode import DecodeError, Small, declared, frames, resize
+from acx_jax.data.image_folder import image_frames
 from acx_jax.data.probe import look_closer, probe
 
 FASTSTART = {"movflags": "faststart"}
@@ -280,8 +281,20 @@ def test_large_jpegs_are_decoded_at_a_reduced_scale_and_nearly_the_same(tmp_path
     for i, image in enumerate(textured(3, (640, 360))):
         Image.fromarray(image).save(tmp_path / f"{i}.jpg", quality=95)
     reduced = list(frames(tmp_path, small=Small(45, "bilinear")))
-    assert {frame.shape for frame in reduced} == {(90, 160, 3)}
-    assert {frame.shape for frame in frames(tmp_path, small=Small(100, "bilinear"))} == {(360, 640, 3)}
+    for least, shape in ((90, (90, 160, 3)), (200, (360, 640, 3))):
+        assert {frame.shape for frame in image_frames(tmp_path, 0, least, lambda image: image)} == {shape}
     for one, whole in zip(reduced, frames(tmp_path), strict=True):
-        off = np.abs(resize(one, short_side=45, resample="bilinear").astype(int) - resize(whole, short_side=45, resample="bilinear"))
-        assert off.mean() < 1 and off.max() <= 8
+        off = np.abs(one.astype(int) - resize(whole, short_side=45, resample="bilinear"))
+        assert one.shape == (45, 80, 3) and off.mean() < 1 and off.max() <= 8
+
+
+@pytest.mark.parametrize("mode, tag", [("RGB", 1), ("RGB", 6), ("L", 8), ("RGBA", 3), ("I;16", 1), ("P", 1)])
+def test_images_scaled_while_they_are_read_are_those_scaled_after(tmp_path: Path, mode: str, tag: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = tag  # orientation
+    image = Image.fromarray(np.arange(90 * 160, dtype=np.uint16).reshape(90, 160) * 4) if mode == "I;16" else Image.fromarray(textured(1, (160, 90))[0]).convert(mode)
+    image.save(tmp_path / "0.png", exif=exif)
+    for side in (30, 90, 120):
+        (one,), (whole,) = frames(tmp_path, small=Small(side, "bilinear")), frames(tmp_path)
+        assert np.array_equal(one, resize(whole, short_side=side, resample="bilinear")) and one.dtype == np.uint8
+        assert whole.shape == ((160, 90, 3) if tag in (6, 8) else (90, 160, 3))
