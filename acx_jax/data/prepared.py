@@ -70,8 +70,9 @@ def damage(prepared: Path) -> str:
     """What of the output is not as it was written, in words; "" where all is well. Of the records it looks at sizes alone."""
     there = record_files(prepared)
     try:
-        load(prepared), load_windows(prepared)
-        files = _read(prepared)["files"].items()
+        value = _read(prepared)
+        _stored(value), Windows(**value["windows"])
+        files = value["files"].items()
     except FileNotFoundError:
         return f"{SEGMENTS} is gone"
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -86,7 +87,10 @@ def damage(prepared: Path) -> str:
 
 def load(prepared: Path) -> tuple[tuple[StoredSegment, ...], Coverage]:
     """The stored segments, those of split adapt first, each split in the order of its records; and the coverage."""
-    value = _read(prepared)
+    return _stored(_read(prepared))
+
+
+def _stored(value: dict[str, Any]) -> tuple[tuple[StoredSegment, ...], Coverage]:
     stored = tuple(StoredSegment(**item | {"segment": Segment(**item["segment"])}) for item in value["segments"])
     coverage = value["coverage"]
     skipped = tuple(Skipped(**item) for item in coverage["skipped"])

@@ -288,6 +288,15 @@ def test_large_jpegs_are_decoded_at_a_reduced_scale_and_nearly_the_same(tmp_path
         assert one.shape == (45, 80, 3) and off.mean() < 1 and off.max() <= 8
 
 
+def test_a_turned_jpeg_is_upright_at_a_reduced_scale(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(textured(1, (640, 360))[0]).save(tmp_path / "0.jpg", quality=95, exif=exif)
+    (one,), (whole,) = frames(tmp_path, small=Small(45, "bilinear")), frames(tmp_path)
+    off = np.abs(one.astype(int) - resize(whole, short_side=45, resample="bilinear"))
+    assert whole.shape == (640, 360, 3) and one.shape == (80, 45, 3) and off.mean() < 1
+
+
 @pytest.mark.parametrize("mode, tag", [("RGB", 1), ("RGB", 6), ("L", 8), ("RGBA", 3), ("I;16", 1), ("P", 1)])
 def test_images_scaled_while_they_are_read_are_those_scaled_after(tmp_path: Path, mode: str, tag: int) -> None:
     exif = Image.Exif()
