@@ -19,6 +19,7 @@ from acx_jax.data.video_file import decoded, open_video, video_stream
 _RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ROUNDING = 0.001  # seconds: some containers keep times in whole milliseconds
 _BEFORE = 1.0  # seconds before a wanted frame that decoding begins, at the latest: times of packets and frames may differ
+Beat = Callable[[], None]
 
 
 class Facts(NamedTuple):
@@ -43,7 +44,8 @@ class _Timed(NamedTuple):
     lasts: float
 
 
-def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, small: Small | None = None) -> Iterator[np.ndarray]:
+def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, small: Small | None = None,
+           beat: Beat = lambda: None) -> Iterator[np.ndarray]:
     """Yields uint8 RGB frames [H, W, 3] of a video file or of a folder of images, upright, one at a time.
 
     With fps = 0 every frame in presentation order; else, of a video file, the latest frame shown at 0, 1/fps, 2/fps, ...
@@ -52,12 +54,13 @@ def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, sm
     program and transport streams do not). threads: of a video's decoder, 0 for as many as there are cores. small: the size that frames are
     wanted in; frames come in it, those of video files scaled before they become RGB, and JPEG files are decoded at the smallest of the scales 1, 1/2,
     1/4, 1/8 that leaves twice its side. Both are up to twice as fast as `resize` alone; on footage of a dashboard camera they differed from it by 0.7 of 255 levels in the mean.
+    beat: called with every decoded frame of a video file, those before `first` among them.
 
     Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.
     """
     if path.is_dir():
         return image_frames(path, first, 2 * small.short_side if small else 0, lambda image: _scaled(image, small))
-    return _video_frames(path, fps, first, threads, small)
+    return _video_frames(path, fps, first, threads, small, beat)
 
 
 def facts(path: Path) -> Facts:
@@ -74,7 +77,7 @@ def facts(path: Path) -> Facts:
         raise DecodeError(path, f"not a readable video: {getattr(error, 'strerror', None) or error}") from None
 
 
-def declared(path: Path, beat: Callable[[], None] = lambda: None) -> Facts | str:
+def declared(path: Path, beat: Beat = lambda: None) -> Facts | str:
     """`facts`, or why the file cannot be opened: what a process of its own can hand back. beat: not called, for nothing is decoded."""
     try:
         return facts(path)
@@ -107,10 +110,10 @@ def _scaled(image: Image.Image, small: Small | None) -> Image.Image:
     return image if size == image.size else image.resize(size, _RESAMPLE[small.resample])
 
 
-def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small | None) -> Iterator[np.ndarray]:
+def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small | None, beat: Beat) -> Iterator[np.ndarray]:
     done, turn = 0, None
     try:
-        for frame in _wanted(path, fps, first, threads):
+        for frame in _wanted(path, fps, first, threads, beat):
             turn = turn or _turn(frame)  # once: a frame asked for its side data is freed by the garbage collector alone
             yield turn(_rgb_of(frame, small))
             done += 1
@@ -128,28 +131,29 @@ def _rgb_of(frame: av.VideoFrame, small: Small | None) -> np.ndarray:
     return frame.reformat(width=width, height=height, format="rgb24", interpolation=small.resample.upper()).to_ndarray()
 
 
-def _wanted(path: Path, fps: float, first: int, threads: int) -> Iterator[av.VideoFrame]:
+def _wanted(path: Path, fps: float, first: int, threads: int, beat: Beat) -> Iterator[av.VideoFrame]:
     """The frames to give, from number `first` on."""
     if first and fps:
         with open_video(path) as container:
-            behind = _behind_a_seek(container, _stream(container, path, threads), path, fps, first)
+            behind = _behind_a_seek(container, _stream(container, path, threads), path, fps, first, beat)
             if behind is not None:
                 yield from behind
                 return
     with open_video(path) as container:
-        timed = _timed(decoded(container, _stream(container, path, threads), path))
+        timed = _timed(decoded(container, _stream(container, path, threads), path), beat)
         yield from islice(_at_rate(timed, fps) if fps else (t.frame for t in timed), first, None)
 
 
-def _behind_a_seek(container: av.container.InputContainer, stream: av.VideoStream, path: Path, fps: float, first: int) -> Iterator[av.VideoFrame] | None:
+def _behind_a_seek(container: av.container.InputContainer, stream: av.VideoStream, path: Path, fps: float, first: int,
+                   beat: Beat) -> Iterator[av.VideoFrame] | None:
     """The frames from number `first` on, found without decoding what lies well before them; None where the file does not allow that."""
     if container.format.flags & av.format.Flags.ts_discont.value:  # MPEG streams: no index, times that start anew, and frames without one
         return None
-    start = next(_timed(decoded(container, stream, path)), None)
+    start = next(_timed(decoded(container, stream, path), beat), None)
     if start is None or start.frame.pts is None:
         return None
     container.seek(int((start.time + max(0.0, first / fps - _BEFORE)) / stream.time_base), stream=stream)
-    timed = _timed(decoded(container, stream, path))
+    timed = _timed(decoded(container, stream, path), beat)
     nearest = next(timed, None)
     if nearest is None or nearest.frame.pts is None or nearest.time > start.time + first / fps + _ROUNDING:  # an index that is lost, as of a cut AVI file
         return None
@@ -162,10 +166,11 @@ def _stream(container: av.container.InputContainer, path: Path, threads: int) ->
     return stream
 
 
-def _timed(decoded: Iterable[av.VideoFrame]) -> Iterator[_Timed]:
-    """Gives every frame a time; one without a time stamp follows the frame before it as that one followed its own."""
+def _timed(decoded: Iterable[av.VideoFrame], beat: Beat) -> Iterator[_Timed]:
+    """Gives every frame a time; one without a time stamp follows the frame before it as that one followed its own. beat: called with each."""
     time, gap = 0.0, 0.04
     for index, frame in enumerate(decoded):
+        beat()
         shown = time + gap if frame.time is None and index else frame.time or 0.0
         gap = shown - time if index and shown > time else float((frame.duration or 0) * (frame.time_base or 0)) or gap
         time = shown

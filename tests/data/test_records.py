@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from media import grey_frames, write_frames, write_table, write_video
 
-from acx_jax.contracts import Coverage, Skipped
+from acx_jax.contracts import NORMAL, Coverage, Segment, Skipped
 from acx_jax.data import prepared
 from acx_jax.data.builders import clips, reading, records
 from acx_jax.data.builders.folder import list_folder
@@ -110,6 +110,13 @@ def test_segments_complete_before_a_break_stay_and_the_video_is_not_bad(tmp_path
     assert [s.segment.start for s in built.stored] == [0]
     assert built.skipped == (("abnormal segment 10..25 of a", built.skipped[0].reason),)
     assert "frame 20 (21.png) cannot be read" in built.skipped[0].reason
+
+
+def test_frames_before_a_late_part_are_signs_of_life(tmp_path: Path) -> None:
+    heard, part = [], (Segment("a", 0, 9, NORMAL, split="evaluate"),)
+    late = reading.Video("a", write_video(tmp_path / "a.ts", grey_frames(50)), 40, part)  # a stream without an index: decoded from its start
+    first = next(reading.read(late, read_as(fps=25.0), lambda: heard.append(None), tmp_path))
+    assert levels(first, 5) == list(range(40, 50)) and len(heard) > 40
 
 
 def test_a_rate_applies_to_videos_and_not_to_folders(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def read(video: Video, reading: Reading, beat: Callable[[], None], folder: Path)
     """Yields the records of a video (`clips.FIELDS`, with `frames`), block by block, and its Outcome last.
 
     Decodes the video once; memory holds 64 MB of each segment open at a time, and `folder`, while it is open, the rest of a longer one. beat: called
-    with every frame.
+    with every frame, those before the first wanted one among them.
     """
     stored, skipped, broken, shortened = [], [], "", 0
     for event in _cuts(video, reading, beat, folder):
@@ -80,7 +80,7 @@ def read(video: Video, reading: Reading, beat: Callable[[], None], folder: Path)
 
 def _cuts(video: Video, reading: Reading, beat: Callable[[], None], folder: Path) -> Iterator[Cut | Skipped | Broken]:
     shrink = partial(resize, short_side=reading.short_side, resample=reading.resample, width=reading.width)
-    images = frames(video.path, fps=reading.fps, first=video.first, threads=reading.threads,
+    images = frames(video.path, fps=reading.fps, first=video.first, threads=reading.threads, beat=beat,
                     small=Small(reading.short_side, reading.resample) if reading.reduced else None)
     return cut_segments(_beating(images, beat), video.segments, keep=reading.keep[video.split], min_frames=reading.min_frames, shrink=shrink,
                         folder=folder)
