@@ -12,6 +12,7 @@ import pytest
 from media import grey_frames, write_frames, write_video
 from PIL import Image
 
+from acx_jax.data import decode
 from acx_jax.data.decode import DecodeError, Small, declared, frames, resize
 from acx_jax.data.image_folder import image_frames
 from acx_jax.data.probe import look_closer, probe
@@ -286,6 +287,15 @@ def test_large_jpegs_are_decoded_at_a_reduced_scale_and_nearly_the_same(tmp_path
     for one, whole in zip(reduced, frames(tmp_path), strict=True):
         off = np.abs(one.astype(int) - resize(whole, short_side=45, resample="bilinear"))
         assert one.shape == (45, 80, 3) and off.mean() < 1 and off.max() <= 8
+
+
+@pytest.mark.parametrize("side, scale", [(32, 8), (33, 4), (64, 4), (65, 2), (128, 2), (129, 1)])
+def test_jpegs_are_decoded_at_the_smallest_scale_of_at_least_1_4_times_the_side(tmp_path: Path, monkeypatch, side: int, scale: int) -> None:
+    Image.fromarray(textured(1, (640, 360))[0]).save(tmp_path / "0.jpg")
+    seen = []
+    monkeypatch.setattr(decode, "_scaled", lambda image, small: seen.append(image.size) or image)
+    list(frames(tmp_path, small=Small(side, "bilinear")))
+    assert seen == [(640 // scale, 360 // scale)]
 
 
 def test_a_turned_jpeg_is_upright_at_a_reduced_scale(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from media import grey_frames, write_frames, write_table, write_video
 
 from acx_jax.contracts import NORMAL, Coverage, Segment, Skipped
 from acx_jax.data import prepared
-from acx_jax.data.builders import clips, reading, records
+from acx_jax.data.builders import clips, parts, reading, records
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import WorkError
@@ -235,6 +235,19 @@ def test_a_merge_goes_on_where_it_was_and_a_lost_part_is_read_again(tmp_path: Pa
     assert build(tmp_path / "in", tmp_path / "again") == whole
     assert len(first) == 2 and not set(first) & set(merged) and len(prepared.open_records(tmp_path / "again", "evaluate")) == 6
     assert len(read) == 1
+
+
+def test_parts_of_folders_scaled_in_another_way_are_not_gone_on_with(tmp_path: Path, monkeypatch) -> None:
+    write_frames(tmp_path / "in" / "a", grey_frames(10))
+    write_video(tmp_path / "in" / "b.mp4", grey_frames(10, (64, 48)))
+    write_table(tmp_path / "in", "a,0,9,normal", "b.mp4,0,9,normal", header="video,start,end,label")
+
+    def names() -> list[str]:
+        return [task.name for task in records.tasks_of(listed(tmp_path / "in"), read_as(), clips.RAW, tmp_path)]
+
+    folder, video = names()
+    monkeypatch.setattr(parts, "_IMAGES", 1)
+    assert names()[0] != folder and names()[1] == video
 
 
 def test_a_video_whose_reader_died_is_listed_with_the_reason(tmp_path: Path) -> None:
