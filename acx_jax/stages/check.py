@@ -21,7 +21,7 @@ from acx_jax.stages.check_features import vectors
 from acx_jax.stages.check_media import Found, Videos, look, media
 from acx_jax.stages.job import Job
 from acx_jax.stages.meta_parts import asked_queries
-from acx_jax.stages.videos import list_data, reading
+from acx_jax.stages.videos import list_data, misplaced, reading
 
 REPORT = "check.json"
 SHOTS = (1, 5, 10)
@@ -77,7 +77,8 @@ def examine(job: Job, listed: Listing) -> Found:
     lost = faults.find_faults(listed.segments, probes, fps=wanted.fps, least=wanted.min_frames, offsets=listed.offsets) if probes else faults.NONE
     of_media = vectors(job, listed) if data.builder == "features" else media(job, listed, split, videos) if videos.names else Found({}, [], [])
     of_splits = _splits(config, tuple(s for s in split if s[:4] not in lost.lost))
-    report = {"checked": True, "builder": data.builder, "coverage": _coverage(listed, lost), "unreadable": lost.unreadable,
+    named = listed._replace(skipped=(*listed.skipped, *misplaced(listed, config)))
+    report = {"checked": True, "builder": data.builder, "coverage": _coverage(named, lost), "unreadable": lost.unreadable,
               "short": [str(s) for s in lost.short], "beyond": [_beyond(s, probes[s.video].frames) for s in lost.beyond]}
     problems = [*_nothing(listed, lost), *_missing(config, listed, lost), *of_media.problems, *of_splits.problems]
     return Found(report | of_media.report | of_splits.report, problems, of_media.warnings + of_splits.warnings)

@@ -59,7 +59,9 @@ def run(job: Job) -> None:
         _say_and_write(job, listed, _given(listed, data.max_bad_share), unused=0, windows=Windows(1, 1))
         return
     split = videos.divided(listed, job.config)
-    unused = len({s[:4] for s in listed.segments} - {s[:4] for s in split.segments})
+    misplaced = videos.misplaced(listed, job.config)
+    unused = len({s[:4] for s in listed.segments} - {s[:4] for s in split.segments}) - len(misplaced)
+    listed = listed._replace(skipped=(*listed.skipped, *misplaced))
     tasks = videos.tasks(split, job)
     storage = videos.storage(job.config)
     read = videos.read(tasks, split, job, records.merged_before(tasks, job.out / RECORDS, storage=storage))

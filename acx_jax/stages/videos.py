@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import SPLITS
-from acx_jax.data.builders import clips, named, parts, records, size
+from acx_jax.contracts import ABNORMAL, NORMAL, SPLITS, Skipped
+from acx_jax.data.builders import clips, folder, named, parts, records, size
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.parts import Part, Task
 from acx_jax.data.builders.reading import Reading
@@ -21,6 +21,7 @@ from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import looks
 from acx_jax.stages.job import Job
 
+SHOWN = 3  # rows of a refused table
 SAMPLED = 12  # videos looked at to judge the size of all
 
 
@@ -33,6 +34,13 @@ def divided(listed: Listing, config: ConfigDict) -> Listing:
     """The listing with the split of every segment; abnormal segments of adaptation videos are left out."""
     split = assign_splits(listed.segments, adapt_share=config.data.adapt_share, seed=config.seed, how=config.data.split)
     return listed._replace(segments=split)
+
+
+def misplaced(listed: Listing, config: ConfigDict) -> list[Skipped]:
+    """The abnormal segments that the table itself gives to adaptation, which are not trained on; none where sources decide who adapts."""
+    adapting = frozenset(listed.adapting if config.data.split != "source" else ())
+    return [Skipped(str(s), "it is abnormal, and the table gives its video to adaptation, which learns from normal segments alone")
+            for s in listed.segments if s.label == ABNORMAL and s.video in adapting]
 
 
 def reading(config: ConfigDict) -> Reading:
@@ -83,10 +91,27 @@ def read_shard(index: int, count: int, *, config: ConfigDict, workdir: Path, log
 
 
 def list_data(config: ConfigDict) -> Listing:
-    """The user's data set, as far as its tables and folders tell, before its videos are split or read."""
+    """The user's data set, as far as its tables and folders tell, before its videos are split or read.
+
+    Raises UsageError where a table gives videos to adaptation, and no normal segment of them.
+    """
     data = config.data
-    return named.list_data(data.builder, Path(data.root), split=data.split, fps=data.fps, annotations=data.annotations,
-                           exclude=data.exclude, events=data.events, look=partial(looks.declared_all, config=config))
+    listed = named.list_data(data.builder, Path(data.root), split=data.split, fps=data.fps, annotations=data.annotations,
+                             exclude=data.exclude, events=data.events, look=partial(looks.declared_all, config=config))
+    if data.split == "official" and config.adapt.steps and not config.source.steps:
+        _check_adapting(listed, Path(data.root))
+    return listed
+
+
+def _check_adapting(listed: Listing, root: Path) -> None:
+    adapting = frozenset(listed.adapting)
+    own = [s for s in listed.segments if s.video in adapting]
+    if not adapting or any(s.label == NORMAL for s in own):
+        return
+    rows = [*map(str, own), *(f"{item}: {reason}" for item, reason in listed.skipped if any(f"({name} " in item for name in adapting))]
+    more = f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    raise UsageError(f"{root / folder.TABLE} gives adaptation (split adapt) no normal segment that can be used: {'; '.join(rows[:SHOWN])}{more}. It learns "
+                     "from normal segments alone: add rows of normal stretches with split adapt, or leave it out with --config.adapt.steps=0")
 
 
 def _check_size(unread: Sequence[Task], job: Job, processes: int) -> None:

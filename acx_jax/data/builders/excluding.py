@@ -29,6 +29,7 @@ def without(listing: Listing, exclude: Sequence[str]) -> Listing:
         segments=kept, missing=tuple(name for name in listing.missing if name not in gone), notes=(*listing.notes, *notes),
         skipped=(*(item for item in listing.skipped if not _is_of(item, gone)), *(Skipped(str(s), _REASON) for s in out),
                  *(Skipped(name, _REASON) for name in gone)),
+        adapting=tuple(name for name in listing.adapting if name not in videos | names),
         videos_listed=listing.videos_listed - len(videos) - len(gone),
         segments_listed=listing.segments_listed - len(out) - sum(listing.absent.get(name, (name, 1))[1] for name in gone))
 

@@ -62,17 +62,19 @@ def _list_table(root: Path) -> Listing:
     paths = {name: path for name in sorted(names) if (path := _find_video(root, name)) is not None}
     extra, lost = _unlisted(root, paths.values())
     present, absent = _on_disk([item for item in parsed if isinstance(item, table.Placed)], paths, root)
+    present = table.with_video_splits(present)
     distinct, repeats = table.without_repeats(present)
     kept, contradictions = table.without_contradictions(distinct)
     gone = [item.segment for item in parsed if isinstance(item, table.Placed) and item.segment.video not in paths]
     of_video = Counter(segment.video for segment in gone)
     unparsed = [item for item in parsed if isinstance(item, Skipped)]
     return Listing(
-        segments=table.with_video_splits(kept), paths=paths,
+        segments=tuple(item.segment for item in kept), paths=paths,
         skipped=(*too_wide, *unparsed, *absent, *repeats, *contradictions, *lost),
         videos_listed=len(names), segments_listed=len(rows) + len(too_wide),
         notes=(*_extra_columns(columns), *_unread_sources(root), *_not_in_table(extra)), missing=tuple(sorted(names - paths.keys())),
         absent={s.video: (s.source, of_video[s.video]) for s in gone}, extra=extra,
+        adapting=tuple(dict.fromkeys(s.video for s in (*(item.segment for item in present), *gone) if s.split == "adapt")),
     )
 
 

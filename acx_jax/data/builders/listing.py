@@ -20,7 +20,7 @@ class Listing(NamedTuple):
     video that is part of a longer file, the frame of the file that is its frame 0. absent: of missing videos, their source and
     how many segments are listed of them, where these are not the video itself and one. folder_fps: frames a second that
     folders of images are known to hold, 0 where that is not known. extra: what lies under the root and is no part of the data, by
-    its place there; `notes` tell how much it is.
+    its place there; `notes` tell how much it is. adapting: videos that a table of the user's own gives to adaptation, usable or not.
     """
 
     segments: tuple[Segment, ...]
@@ -34,6 +34,7 @@ class Listing(NamedTuple):
     absent: dict[str, tuple[str, int]] = {}
     folder_fps: float = 0.0
     extra: tuple[str, ...] = ()
+    adapting: tuple[str, ...] = ()
 
 
 def fingerprint(listing: Listing) -> str:

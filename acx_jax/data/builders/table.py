@@ -128,7 +128,7 @@ def without_contradictions(placed: Iterable[Placed]) -> tuple[list[Placed], list
     return kept, skipped
 
 
-def with_video_splits(placed: Sequence[Placed]) -> tuple[Segment, ...]:
+def with_video_splits(placed: Sequence[Placed]) -> list[Placed]:
     """Gives every segment the split of its video. Raises UsageError for a video with two splits."""
     said: dict[str, Placed] = {}
     for item in placed:
@@ -136,7 +136,8 @@ def with_video_splits(placed: Sequence[Placed]) -> tuple[Segment, ...]:
         if first.segment.split != item.segment.split:
             raise UsageError(f"{item.segment.video} has two splits, {first.segment.split!r} ({first.place}) and "
                              f"{item.segment.split!r} ({item.place}): give every row of a video the same")
-    return tuple(s._replace(split=said[s.video].segment.split if s.video in said else "") for s, _ in placed)
+    return [item._replace(segment=item.segment._replace(split=said[item.segment.video].segment.split if item.segment.video in said else ""))
+            for item in placed]
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
