@@ -11,10 +11,11 @@ import pytest
 
 from acx_jax.benchmark import __main__ as command
 from acx_jax.benchmark.suites import feed
+from acx_jax.data.builders import clips, records
 from acx_jax.data.media_files import image_files
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from media import grey_frames, write_video  # noqa: E402
+from media import grey_frames, write_frames, write_video  # noqa: E402
 
 
 @pytest.mark.slow
@@ -36,6 +37,15 @@ def test_the_frames_of_videos_and_what_is_broken_or_short(tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     found = feed._folders(Namespace(videos=tmp_path, frames_of=None, count=9), tmp_path / "made")
     assert [len(image_files(folder)) for folder in found] == [30]
+
+
+def test_padding_is_no_window(tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "SIDE", 16)
+    monkeypatch.setattr(feed, "CROP", 16)
+    monkeypatch.setattr(feed, "_pool", lambda function, items: records.serially(function, items))
+    write_frames(tmp_path / "frames" / "a", grey_frames(24))  # 5 windows, in batches of 4 and 1, and again
+    stored = feed._prepared([tmp_path / "frames" / "a"], tmp_path / "out", clips.RAW)
+    assert [feed._windows(stored, 4, steps) for steps in (1, 2, 3, 4)] == [4, 5, 9, 10]
 
 
 @pytest.mark.parametrize("option, said", [("--batch=0", "at least 1"), ("--length=9", "--length at least 24"), ("--frames_of=nowhere", "no folder of"),

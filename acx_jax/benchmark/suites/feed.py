@@ -64,11 +64,12 @@ def run(options: argparse.Namespace) -> Outcome:
                      "decoding the same JPEGs, all cores": partial(_decode, folders, 3 * samples)}
         timings = interleave(programs, repeats=options.repeats)
         windows = interleave({name: partial(_windows, folder, options.batch, options.steps) for name, folder in stored.items()}, repeats=options.repeats)
+        real = _windows(stored[OURS], options.batch, options.steps)
         images = sum(len(image_files(folder)) for folder in folders)
         bytes_of = 2 * LENGTH * _frame_bytes(stored[OURS])
         memory = [_memory(folders[0], Path(temporary) / f"many{count}", count) for count in options.memory]
     rows = [Row("adaptation", name, timing, samples) for name, timing in timings.items()]
-    rows += [Row("embedding", name, timing, samples) for name, timing in windows.items()]
+    rows += [Row("embedding", name, timing, real) for name, timing in windows.items()]
     notes = [f"{name}: {samples * bytes_of / timings[name].median / 1e6:.0f} MB/s of frames handed on" for name in stored]
     notes += [f"{count} videos: {peak:.0f} MB at most, the process that feeds" for count, peak in zip(options.memory, memory)]
     return Outcome("samples", {"videos": len(folders), "frames": images, "batch": options.batch, "steps": options.steps, "short side": SIDE}, rows, notes)
@@ -135,12 +136,12 @@ def _feed(folder: Path, batch: int, steps: int, seed: int) -> int:
 
 
 def _windows(folder: Path, batch: int, steps: int) -> int:
-    """Takes `steps` batches of windows off the feed of the embedding, which begins anew where it ends."""
-    stored, taken = prepared.load(folder)[0], 0
-    while taken < steps:
+    """Takes `steps` batches of windows off the feed of the embedding, which begins anew where it ends. Gives how many windows, without padding."""
+    stored, counts = prepared.load(folder)[0], []
+    while len(counts) < steps:
         feed = windows_feed(folder, stored, "adapt", crop=CROP, batch=batch, length=LENGTH, stride=4)
-        taken += sum(1 for _ in islice(feed, steps - taken))
-    return taken
+        counts += [count for _, count in islice(feed, steps - len(counts))]
+    return sum(counts)
 
 
 def _published(folders: Sequence[Path], samples: int) -> int:
