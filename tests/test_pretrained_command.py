@@ -19,6 +19,7 @@ from acx_jax import pretrained
 from acx_jax.command_line import parse
 from acx_jax.config import default_config
 from acx_jax.errors import UsageError
+from acx_jax.models.weight_match import to_tree
 from acx_jax.models.weight_names import to_torch, wanted
 from acx_jax.remembered import wanted_config
 from acx_jax.runtime.checkpoints import save_variables
@@ -190,6 +191,36 @@ def test_wrong_usage_and_bad_files_are_said_in_a_line_and_leave_nothing(
     assert len(said.err.splitlines()) == 1 and said.err.startswith("acx_jax: ")
     assert re.search(message, said.err), said.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bytes_that_a_disk_changed_are_noticed_in_what_this_program_wrote(file: Path, tmp_path: Path, state, capsys) -> None:
+    """They read as numbers all the same."""
+    converted, trained = tmp_path / "converted", tmp_path / "run" / "adapt"
+    assert run("--from", file, "--arch", ARCH, "--to", converted) == 0
+    save_variables(trained / "encoder", to_tree(weights.read(converted, ARCH)))
+    for changed in (converted / "weights.safetensors", max((trained / "encoder").rglob("*"), key=lambda path: path.stat().st_size)):
+        data = bytearray(changed.read_bytes())
+        data[len(data) // 2] ^= 1
+        changed.write_bytes(data)
+    capsys.readouterr()
+    assert run("--from", converted, "--arch", ARCH) == 1
+    assert f"write it anew, with python -m acx_jax.pretrained --from {file} --arch {ARCH} --to {converted}" in capsys.readouterr().err
+    for advice in ("copy it anew", "in the run of which it is, rename .*adapt to adapt.partial"):
+        assert run("--from", tmp_path / "run", "--arch", ARCH) == 1
+        assert re.search(rf"^acx_jax: {trained}/encoder is damaged \(the bytes of .* are not those that were written\): {advice}.*\n$", capsys.readouterr().err)
+        (trained / "checkpoints").mkdir(exist_ok=True)
+    (converted / "weights.json").write_text("")
+    assert run("--from", converted, "--arch", ARCH) == 1
+    assert f"{converted}/weights.json is damaged" in capsys.readouterr().err
+
+
+def test_folders_of_older_versions_noted_no_digests(file: Path, tmp_path: Path) -> None:
+    converted = tmp_path / "converted"
+    assert run("--from", file, "--arch", ARCH, "--to", converted) == 0
+    old = json.loads((converted / "weights.json").read_text())
+    old.pop("sha256")
+    (converted / "weights.json").write_text(json.dumps(old))
+    assert run("--from", converted, "--arch", ARCH) == 0
 
 
 def test_a_write_that_fails_leaves_the_old_folder(file: Path, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from acx_jax.errors import WorkError
+from acx_jax.runtime import sums
 
 KEPT = 2
 
@@ -81,7 +82,7 @@ class Checkpoints:
 
 def _may_pass(error: Exception) -> bool:
     """Whether it is the machine's trouble and not the file's."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR))
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR))
 
 
 @contextlib.contextmanager
@@ -125,11 +126,12 @@ def save_variables(folder: Path, variables: Any) -> None:
     """Writes one tree of arrays, replacing what is there."""
     with full_disk(folder), ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
         checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables), force=True)
+    sums.write_sums(folder)
 
 
 def is_variables(folder: Path) -> bool:
-    """Whether `save_variables` wrote the folder."""
-    return (folder / "_METADATA").is_file()
+    """Whether `save_variables` wrote the folder, which may be damaged."""
+    return (folder / "_METADATA").is_file() or (folder / sums.SUMS).is_file()
 
 
 def load_arrays(folder: Path) -> Any:
@@ -144,6 +146,8 @@ def load_arrays(folder: Path) -> Any:
 def load_variables(folder: Path, like: Any, *, stage: Path | None = None) -> Any:
     """Reads a tree shaped like `like` that lies in the output of `stage` (none: the folder above). Raises WorkError where it is damaged, OSError
     where the disk cannot be read."""
+    if changed := sums.changed(folder):
+        raise WorkError(f"{folder} is damaged ({changed}): {mend(stage or folder.parent)}")
     try:
         with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             return checkpointer.restore(folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
@@ -157,7 +161,9 @@ def mend(stage: Path) -> str:
     """What has a stage write its output anew."""
     if stage.suffix == ".partial":
         return f"delete {stage} and run the same command again"
-    return f"rename {stage} to {stage.name}.partial and run the same command again: it is written anew from the checkpoints there"
+    partial = stage.with_name(f"{stage.name}.partial")
+    first = f"rename {partial}, which is of other settings, to another name first; then " if partial.exists() else ""
+    return f"{first}rename {stage} to {partial.name} and run the same command again: it is written anew from the checkpoints there"
 
 
 def _in_short(error: Exception) -> str:

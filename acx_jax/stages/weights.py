@@ -19,7 +19,8 @@ from acx_jax.models.torch_files import WeightsError
 from acx_jax.models.weight_files import Entries, flatten, read_entries
 from acx_jax.models.weight_match import Found, check_place, find_weights, to_tree
 from acx_jax.models.weight_names import to_torch
-from acx_jax.runtime.checkpoints import is_variables, load_arrays
+from acx_jax.runtime import sums
+from acx_jax.runtime.checkpoints import is_variables, load_arrays, mend
 from acx_jax.runtime.files import replacing, write_json
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ TRAINED = ("adapt", "meta_train")  # the stages of a run that leave an encoder
 def read(path: Path, arch: str) -> Found:
     """The weights of `arch` at `path`: a weight file, a folder that `write_folder` made, or a run or its adapt/encoder or meta_train/encoder.
 
-    Raises UsageError naming file and entry when there are none, or not those of `arch`.
+    Raises UsageError naming file and entry when there are none, or not those of `arch`, WorkError when what this program wrote was changed since.
     """
     return _judged(find_weights, path, arch)
 
@@ -43,6 +44,7 @@ def check(path: Path, arch: str) -> None:
 
 def _judged(judge: Callable[[Entries, str, str], T], path: Path, arch: str) -> T:
     place = _place(path)
+    _check_whole(place)
     try:
         return judge(_entries(place), arch, str(place))
     except WeightsError as error:
@@ -57,6 +59,27 @@ def _place(path: Path) -> Path:
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     raise UsageError(f"{path}: a folder without weights: expected {WEIGHTS}, or a run with adapt/encoder or meta_train/encoder")
+
+
+def _check_whole(place: Path) -> None:
+    """Raises WorkError where the bytes at a place are not those that were written there, as far as that was noted."""
+    if place.is_dir():
+        again = f"in the run of which it is, {mend(place.parent)}" if (place.parent / "checkpoints").is_dir() else "copy it anew from where it came from"
+        if changed := sums.changed(place):
+            raise WorkError(f"{place} is damaged ({changed}): {again}")
+    elif place.name == WEIGHTS and (place.parent / SUMMARY).exists():
+        _check_converted(place, place.parent / SUMMARY)
+
+
+def _check_converted(file: Path, noted: Path) -> None:
+    try:
+        summary = json.loads(noted.read_text())
+        digest = summary.get("sha256")  # older versions noted none
+    except (OSError, ValueError, AttributeError) as error:
+        raise WorkError(f"{noted} is damaged ({type(error).__name__}: {error}): write {file.parent} anew from the weights that it was made of") from None
+    if digest not in (None, _digest_of(file)):
+        raise WorkError(f"{file} is damaged (its bytes are not those that were written): write it anew, with python -m acx_jax.pretrained --from "
+                        f"{summary.get('source')} --arch {summary.get('arch')} --to {file.parent}")
 
 
 def _entries(place: Path) -> Entries:
@@ -90,14 +113,17 @@ def digest(path: Path) -> str:
     """Of the content of the weights at `path`, whatever they are called. Raises UsageError when there are none."""
     place = _place(path)
     files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
-    digests = [_digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(map(_digest_of, files)).encode()).hexdigest()[:16]
+
+
+def _digest_of(file: Path) -> str:
+    """Of the bytes of a file."""
+    return _digest(file, file.stat().st_size, file.stat().st_mtime_ns)
 
 
 @cache
 def _digest(file: Path, _size: int, _changed: int) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return sums.sha256(file)
 
 
 def is_torch_file(target: Path) -> bool:
@@ -134,7 +160,7 @@ def _write_folder(found: Found, target: Path, summary: dict[str, Any]) -> None:
     try:
         with replacing(new / WEIGHTS) as file:
             file.write(save(found.variables, metadata={"arch": found.arch}))
-        write_json(new / SUMMARY, summary)
+        write_json(new / SUMMARY, summary | {"sha256": sums.sha256(new / WEIGHTS)})
         _put(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)

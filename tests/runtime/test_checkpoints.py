@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from acx_jax.errors import WorkError
-from acx_jax.runtime.checkpoints import KEPT, Checkpoints, load_variables, save_variables
+from acx_jax.runtime.checkpoints import KEPT, Checkpoints, load_variables, mend, save_variables
+from acx_jax.runtime.sums import SUMS
 
 
 class State(NamedTuple):
@@ -87,7 +89,18 @@ def cut(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("hurt", [cut, lambda file: file.unlink(), lambda file: file.write_bytes(b"")])
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def to_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("hurt", [cut, lambda file: file.unlink(), lambda file: file.write_bytes(b""), to_folder])
 def test_a_damaged_newest_one_is_named_and_the_one_before_taken(tmp_path, hurt):
     said = []
     save_steps(tmp_path, [2, 4])
@@ -111,9 +124,7 @@ def test_a_byte_that_the_disk_changed_is_noticed(tmp_path):
         checkpoints.save(step, lambda: random)
     checkpoints.close()
     file = max((tmp_path / "run" / "2").rglob("*"), key=lambda path: path.stat().st_size)
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
+    flip(file)
     said = []
     checkpoints = Checkpoints(tmp_path / "run", every=1)
     assert_equal(checkpoints.restore_newest(random, said.append), random)
@@ -198,6 +209,28 @@ def test_damaged_variables_are_named_with_what_to_do(tmp_path, hurt):
                 hurt(file)
         with pytest.raises(WorkError, match=rf"{folder} is damaged \(.*\): {advice}"):
             load_variables(folder, like, stage=stage)
+
+
+@pytest.mark.parametrize("hurt", [flip, cut, lambda file: file.unlink(), to_folder])
+def test_whatever_happens_to_a_file_of_variables_is_noticed(tmp_path, hurt):
+    """Nothing below notices a changed byte: arrays of plain numbers have no checksum there."""
+    like = {"kernel": jax.random.normal(jax.random.key(0), (4000,))}
+    save_variables(tmp_path / "encoder", like)
+    files = [file.relative_to(tmp_path / "encoder") for file in (tmp_path / "encoder").rglob("*") if file.is_file()]
+    for number, file in enumerate(files):
+        copy = shutil.copytree(tmp_path / "encoder", tmp_path / "copies" / str(number))
+        hurt(copy / file)
+        if file.name == SUMS and not (copy / file).exists():  # as in those that older versions wrote
+            np.testing.assert_array_equal(load_variables(copy, like)["kernel"], like["kernel"])
+            continue
+        with pytest.raises(WorkError, match="is damaged"):
+            load_variables(copy, like)
+
+
+def test_a_folder_of_other_settings_is_not_in_the_way_of_mending(tmp_path):
+    assert mend(tmp_path / "adapt").startswith("rename ") and "first" not in mend(tmp_path / "adapt")
+    (tmp_path / "adapt.partial").mkdir()  # where `mv` would put the other folder inside
+    assert mend(tmp_path / "adapt").startswith(f"rename {tmp_path}/adapt.partial, which is of other settings, to another name first; then rename ")
 
 
 def test_variables_on_a_disk_that_cannot_be_read_are_not_called_damaged(tmp_path, monkeypatch):
