@@ -9,8 +9,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from acx_jax.contracts import Segment
-from acx_jax.data.builders.listing import Listing
+from acx_jax.contracts import Segment, Skipped
+from acx_jax.data.builders.listing import Listing, absence
+from acx_jax.data.builders.records import ADVICE
 from acx_jax.data.check import faults, leaks
 from acx_jax.data.check.faults import Faults
 from acx_jax.data.splits import assign_splits
@@ -99,9 +100,10 @@ def _nothing(listed: Listing, lost: Faults) -> list[str]:
     """A listing of which no segment is left."""
     if any(s[:4] not in lost.lost for s in listed.segments):
         return []
-    reasons = [*(f"{item}: {reason}" for item, reason in listed.skipped), *(f"{name} {reason}" for name, reason in lost.unreadable.items()),
-               *(f"{s} is beyond its video's end" for s in lost.beyond), *(f"{s} is too short" for s in lost.short)]
-    return [f"none of the {listed.segments_listed} listed segments can be used" + "".join(f"; {reason}" for reason in reasons[:3])]
+    left_out = [*listed.skipped, *(Skipped(name, reason) for name, reason in lost.unreadable.items()),
+                *(Skipped(str(s), "it is beyond its video's end") for s in lost.beyond), *(Skipped(str(s), "it is too short") for s in lost.short)]
+    reasons = [f"{item}: {reason}" for item, reason in prepare.of_each_reason(left_out)[:3]]
+    return [f"none of the {listed.segments_listed} listed segments can be used" + "".join(f"; {reason}" for reason in reasons)]
 
 
 def _missing(config: ConfigDict, listed: Listing, lost: Faults) -> list[str]:
@@ -109,14 +111,9 @@ def _missing(config: ConfigDict, listed: Listing, lost: Faults) -> list[str]:
     bad, most = len(listed.missing) + len(lost.unreadable), config.data.max_bad_share
     if bad <= most * listed.videos_listed:
         return []
-    first = [*(_absence(listed, name) for name in listed.missing[:3]), *(f"{name} {reason}" for name, reason in lost.unreadable.items())]
+    first = [*(absence(listed, name) for name in listed.missing[:3]), *(f"{name} {reason}" for name, reason in lost.unreadable.items())]
     return [f"{bad} of {listed.videos_listed} videos are missing or unreadable, more than config.data.max_bad_share={most}: "
-            + "; ".join(first[:3]) + ("; ..." if bad > 3 else "")]
-
-
-def _absence(listed: Listing, name: str) -> str:
-    """Why a video is counted as missing."""
-    return next((f"{name}: {reason}" for item, reason in listed.skipped if item == name or item.startswith(f"{name} (")), f"{name} is not there")
+            + "; ".join(first[:3]) + ("; ..." if bad > 3 else "") + f": {ADVICE}"]
 
 
 def _splits(config: ConfigDict, split: tuple[Segment, ...]) -> Found:

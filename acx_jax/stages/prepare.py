@@ -84,8 +84,7 @@ def _given(listed: Listing, max_bad_share: float) -> Built:
     bad = len(listed.missing)
     if bad > max_bad_share * listed.videos_listed:
         reasons = "; ".join(f"{item}: {reason}" for item, reason in listed.skipped[:3])
-        raise WorkError(f"the features of {bad} of {listed.videos_listed} videos cannot be used, more than {max_bad_share:.0%}: {reasons}. "
-                        "Repair them, take them out, or raise --config.data.max_bad_share")
+        raise WorkError(f"the features of {bad} of {listed.videos_listed} videos cannot be used, more than {max_bad_share:.0%}: {reasons}: {records.ADVICE}")
     return Built(tuple(StoredSegment(s, s.end - s.start + 1, 0, 0) for s in listed.segments), (), ())
 
 
@@ -119,13 +118,13 @@ def _say_coverage(coverage: Coverage, stored: Sequence[StoredSegment], windows: 
                  + ", ".join(f"{labels[i]} {name}" for i, name in enumerate(LABELS)) + f" segments, {count} windows")
     for note in coverage.notes:
         log.info(f"  note: {note}")
-    for item, reason in _of_each_reason(coverage.skipped)[:SHOWN]:
+    for item, reason in of_each_reason(coverage.skipped)[:SHOWN]:
         log.info(f"  skipped {item}: {reason}")
     if len(coverage.skipped) > SHOWN:
         log.info(f"  skipped {len(coverage.skipped) - SHOWN} more, all named in {SEGMENTS}")
 
 
-def _of_each_reason(skipped: Sequence[Skipped]) -> list[Skipped]:
+def of_each_reason(skipped: Sequence[Skipped]) -> list[Skipped]:
     """The first of every reason, then the second of every one, ...; reasons that differ in numbers alone are one."""
     alike: dict[str, list[Skipped]] = {}
     for item in skipped:
@@ -134,5 +133,5 @@ def _of_each_reason(skipped: Sequence[Skipped]) -> list[Skipped]:
 
 
 def _first_reasons(coverage: Coverage) -> str:
-    shown = [f"{item}: {reason}" for item, reason in _of_each_reason(coverage.skipped)[:3]]
+    shown = [f"{item}: {reason}" for item, reason in of_each_reason(coverage.skipped)[:3]]
     return "; ".join(shown) + (f"; and {len(coverage.skipped) - 3} more" if len(coverage.skipped) > 3 else "")

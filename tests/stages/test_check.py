@@ -140,7 +140,7 @@ def test_segments_beyond_the_end_short_ones_and_unreadable_videos_are_not_usable
     assert "beyond the end of their video: 1" in said and "coverage: 7 of 8 listed videos, 5 of 8 segments" in said
     assert report["episodes"][0]["segments"] == 2 and report["episodes"][0]["queries"]["1"] == [1, 1]
     _, report = check(root, data__max_bad_share=0.5, data__adapt_share=0.0, data__min_frames=13)
-    assert "none of the 8 listed segments can be used; v4 " in report["problems"][0]
+    assert "none of the 8 listed segments can be used; v4: cannot be read" in report["problems"][0]
 
 
 def test_one_camera_is_a_warning_with_sources_to_take(root):

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import bring
 from test_check import check
+
+from acx_jax.errors import WorkError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from media import grey_frames, write_video  # noqa: E402
@@ -56,5 +59,21 @@ def test_copies_of_a_file_contradict_each_other_where_their_parts_meet(root, fir
 def test_too_many_bad_annotations_end_the_run(root):
     (root / "metadata_val.json").write_text(json.dumps({"A_000061": RECORD | {"anomaly_end": "20"}}))
     _, report = check_dota(root)
-    assert report["problems"] == ["1 of 2 videos are missing or unreadable, more than config.data.max_bad_share=0.1: A_000061: anomaly_end of its "
-                                  "annotation is '20', expected a whole number"]
+    problem, = report["problems"]
+    assert problem.startswith("1 of 2 videos are missing or unreadable, more than config.data.max_bad_share=0.1: A_000061: anomaly_end of its "
+                              "annotation is '20', expected a whole number: repair or annotate them, take them out of the lists that name them, ")
+
+
+def test_where_nothing_can_be_used_a_reason_of_each_kind_is_told(root):
+    (root / "train_split.txt").write_text("A_000011\nC_000001\nC_000002\nC_000003\n")
+    (root / "val_split.txt").write_text("A_000061\n")
+    problem = check(root, data__builder="dota", data__fps=10.0, data__min_frames=20)[1]["problems"][0]
+    assert "C_000001: it is in a split file" in problem and "abnormal segment 12..19 of A_000011: it is too short" in problem
+
+
+def test_a_part_of_the_videos_is_annotated_beside_the_whole_lists(root):
+    (root / "train_split.txt").write_text("A_000011\nC_000001\nC_000002\n")
+    (root / "val_split.txt").write_text("A_000061\n")
+    with pytest.raises(WorkError, match=r"\(C_000001: it is in a split file and has no annotation that can be used\): .* annotate them, take them out of "
+                       "the lists that name them, leave them out with --config.data.exclude, or raise --config.data.max_bad_share"):
+        bring("prepare", {"data.builder": "dota", "data.fps": 10.0}, root, root.parent)

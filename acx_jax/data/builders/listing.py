@@ -37,6 +37,11 @@ class Listing(NamedTuple):
     adapting: tuple[str, ...] = ()
 
 
+def absence(listing: Listing, name: str) -> str:
+    """Why a video is counted as missing."""
+    return next((f"{name}: {reason}" for item, reason in listing.skipped if item == name or item.startswith(f"{name} (")), f"{name} is not there")
+
+
 def fingerprint(listing: Listing) -> str:
     """16 hex digits that change with the segments, what was skipped, and the name, size or time of any file in use.
 

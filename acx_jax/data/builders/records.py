@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from acx_jax.contracts import SPLITS, Segment, Skipped, StoredSegment
 from acx_jax.data.builders import parts
 from acx_jax.data.builders.clips import RAW, ClipRecords, Storage
-from acx_jax.data.builders.listing import Listing
+from acx_jax.data.builders.listing import Listing, absence
 from acx_jax.data.builders.parts import Part, Task
 from acx_jax.data.builders.reading import Reading, Video
 from acx_jax.data.windows import block_ranges
 from acx_jax.errors import WorkError
 
+ADVICE = ("repair or annotate them, take them out of the lists that name them, leave them out with --config.data.exclude, or raise "
+          "--config.data.max_bad_share")
 SHARD_BYTES = 512_000_000  # of a record file, about: few enough files to keep open, small enough to copy
 Run = Callable[[Callable, Sequence[Task]], Iterable[tuple[int, Any]]]  # calls a function of task and beat; gives index and what came of it
 
@@ -170,10 +172,10 @@ def check_share(listing: Listing, bad: Sequence[tuple[Task, Part]], max_bad_shar
     names, listed = unusable(listing, bad), listing.videos_listed
     if len(names) > max_bad_share * listed:
         reasons = [f"{item}: {reason}" for _, part in bad[-1:] for item, reason in part.outcome.skipped[-1:]]
+        reasons += [absence(listing, name) for name in listing.missing[:1]]
         first = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise WorkError(f"{len(names)} of {listed} listed videos ({len(names) / listed:.0%}) are missing or cannot be read, more than "
-                        f"{max_bad_share:.0%}: {first}" + "".join(f" ({r})" for r in reasons)
-                        + ". Repair them, take them out, or raise --config.data.max_bad_share")
+                        f"{max_bad_share:.0%}: {first}" + "".join(f" ({r})" for r in reasons) + f": {ADVICE}")
 
 
 def build(listing: Listing, out: Path, reading: Reading, *, folder: Path, max_bad_share: float, storage: Storage = RAW, run: Run = serially) -> Built:
