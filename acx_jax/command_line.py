@@ -146,6 +146,7 @@ def explain(error: OSError) -> str:
     hints = {
         errno.ENOSPC: "the disk is full: free some space and run the same command, it goes on from here",
         errno.EDQUOT: "the disk quota is used up: free some space and run the same command, it goes on from here",
+        errno.EFBIG: "a file is larger than the disk, or ulimit -f, allows: choose another --workdir, or raise the limit",
         errno.EROFS: "the folder is on a read-only disk: choose another --workdir",
         errno.EACCES: "no permission to write or read here: choose another --workdir, or change its permissions",
         errno.EPERM: "not permitted: choose another --workdir, or change its permissions",

@@ -17,8 +17,11 @@ import orbax.checkpoint as ocp
 
 from acx_jax.errors import WorkError
 from acx_jax.runtime import sums
+from acx_jax.runtime.quiet import quieten_orbax
 
 KEPT = 2
+
+quieten_orbax()
 
 
 class Checkpoints:
@@ -87,13 +90,13 @@ def _may_pass(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
-    """Raises OSError of a disk that is full, or of a quota that is used up, where the writers below Orbax say so in words of their own."""
+    """Raises OSError of a disk that is full, or of a quota or a limit that is used up, where the writers below Orbax say so in words of their own."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        for number in (errno.ENOSPC, errno.EDQUOT):
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), str(folder)) from error
         raise
