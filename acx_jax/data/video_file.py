@@ -17,6 +17,8 @@ av.logging.set_level(None)  # what FFmpeg has to say comes out as a DecodeError
 def open_video(path: Path) -> av.container.InputContainer:
     """Opens a video file. Raises av.FFmpegError, OSError or ValueError where it is none."""
     check_plain(path)
+    if not path.stat().st_size:
+        raise ValueError("the file is empty")
     # An absolute path is never taken for a URL, and a text file that poses as a playlist opens nothing else.
     return av.open(str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
 

@@ -141,7 +141,7 @@ def test_cut_off_file_gives_what_there_is_then_an_error(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name, content, problem", [
-    ("zero.mp4", b"", "not a readable video"), ("text.mp4", b"this is no video\n" * 100, "not a readable video"),
+    ("zero.mp4", b"", "not a readable video: the file is empty"), ("text.mp4", b"this is no video\n" * 100, "not a readable video"),
     ("playlist.mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n", "not a readable video"),
     ("noise.avi", bytes(range(256)) * 20, "not a readable video")])
 def test_what_is_no_video_is_named(tmp_path: Path, capfd, name: str, content: bytes, problem: str) -> None:

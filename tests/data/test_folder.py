@@ -47,7 +47,7 @@ def test_all_columns_in_any_order_with_spaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encode", [
     lambda text: b"\xef\xbb\xbf" + text.encode(), lambda text: text.replace("\n", "\r\n").encode(),
     lambda text: text.replace("\n", "\r").encode(), lambda text: (text + "\n\n ,,, \n").encode(), lambda text: text.rstrip().encode(),
-    lambda text: text.replace("\n", ",\n").encode()])
+    lambda text: text.replace("\n", ",\n").encode(), lambda text: text.replace(",", ";").encode(), lambda text: text.replace(",", "\t").encode()])
 def test_spreadsheet_dialects(tmp_path: Path, encode) -> None:
     touch(tmp_path, "a.mp4")
     (tmp_path / "segments.csv").write_bytes(encode("video,start,end,label\na.mp4,0,9,normal\na.mp4,10,19.0,ABNORMAL\n"))
@@ -73,6 +73,16 @@ def test_names_in_either_unicode_form(tmp_path: Path, disk: str, written: str) -
     touch(tmp_path, unicodedata.normalize(disk, "gärten.mp4"))
     write_table(tmp_path, unicodedata.normalize(written, "gärten.mp4") + ",0,9,normal")
     assert len(list_folder(tmp_path).segments) == 1
+
+
+def test_names_as_windows_writes_them(tmp_path: Path) -> None:
+    touch(tmp_path, "sub/x y.mp4", "normal/a.mp4")
+    write_table(tmp_path, "sub\\x y.mp4,0,9,normal", "sub/x y.mp4,10,19,abnormal", "C:\\data\\b.mp4,0,9,normal", "..\\..\\b.mp4,0,9,normal")
+    assert [s.video for s in list_folder(tmp_path).segments] == ["sub/x y.mp4"] * 2
+    assert all("outside the data folder" in reason for reason in reasons(tmp_path)) and len(reasons(tmp_path)) == 2
+    (tmp_path / "segments.csv").unlink()
+    (tmp_path / "sources.csv").write_text("video;source\r\nnormal\\a.mp4;house\r\n")
+    assert [s.source for s in list_folder(tmp_path).segments] == ["house"]
 
 
 def test_two_names_of_one_video_are_one_video(tmp_path: Path) -> None:
@@ -145,7 +155,6 @@ def test_extra_columns_and_unlisted_videos_are_noted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content, message", [
     (b"video,begin,end,label\na,0,1,normal\n", "lacks the column start; its first line has: video, begin, end, label"),
-    (b"video;start;end;label\na;0;1;normal\n", "lacks the columns video, start, end, label; its first line has: video;start;end;label"),
     (b"", "its first line has: none"), (b"video,start,end,label\n", "has a header and no rows"),
     (b"video,start,end,label,label\n", "has the column label twice"),
     ("vidéo".encode("latin-1"), "not UTF-8"), ("video,start".encode("utf-16"), "not UTF-8")])
@@ -222,7 +231,7 @@ def test_class_folders_with_sources(tmp_path: Path) -> None:
     (root / "sources.csv").write_text("\ufeffSource, video\nhouse,normal/a.mp4\r\nhouse,./abnormal//c.mp4\n,normal/b.mp4\nhouse,gone.mp4\nhouse,normal/a.mp4\n", encoding="utf-8")
     listing = list_folder(root)
     assert {s.video: s.source for s in listing.segments} == {"normal/a.mp4": "house", "normal/b.mp4": "normal/b.mp4", "abnormal/c.mp4": "house"}
-    assert listing.notes == ("sources.csv: 1 of the videos it names are not there, e.g. gone.mp4",)
+    assert listing.notes == ("sources.csv: 1 of the videos it names are not there, e.g. gone.mp4",) and listing.extra == ("sources.csv: gone.mp4",)
     before = fingerprint(listing)
     (root / "sources.csv").write_text("video,source\nnormal/a.mp4,yard\n")
     assert fingerprint(list_folder(root)) != before

@@ -155,6 +155,7 @@ def _list_classes(root: Path, classes: Sequence[Path], dead: dict[str, str]) -> 
     videos = [(label, printable(entry.relative_to(root)), entry) for label, entry in listed]
     reasons = {name: _unusable(entry) for _, name, entry in videos}
     source_of = sources.read_sources(root / sources.FILE)
+    unknown = sources.unknown(source_of, set(reasons))
     usable = [(label, name, entry) for label, name, entry in videos if not reasons[name]]
     lost: list[Skipped] = []
     below = [one for one in media_below(root, lost.append) if one.path not in classes]
@@ -166,8 +167,8 @@ def _list_classes(root: Path, classes: Sequence[Path], dead: dict[str, str]) -> 
                  *unlisted(root, elsewhere, [], f"it lies in neither {LABELS[NORMAL]}/ nor {LABELS[ABNORMAL]}/"),
                  *_within(root, below, {entry for _, _, entry in usable}), *(item for item in lost if item.item not in reasons)),
         videos_listed=len(listed), segments_listed=len(listed),
-        notes=(*_no_class(classes, dead), *_no_videos(extra), *sources.unknown(source_of, set(reasons))),
-        missing=tuple(name for name, reason in reasons.items() if reason), extra=extra,
+        notes=(*_no_class(classes, dead), *_no_videos(extra), *sources.in_words(unknown)),
+        missing=tuple(name for name, reason in reasons.items() if reason), extra=(*extra, *(f"{sources.FILE}: {name}" for name in unknown)),
     )
 
 

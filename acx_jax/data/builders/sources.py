@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,12 @@ def read_sources(path: Path) -> dict[str, str]:
     return {video: one.source for video, one in said.items() if one.source}
 
 
-def unknown(sources: Mapping[str, str], videos: set[str]) -> Iterator[str]:
-    """Notes what a table names that is not among the videos."""
-    if others := sorted(sources.keys() - videos):
-        yield f"{FILE}: {len(others)} of the videos it names are not there, e.g. {others[0]}"
+def unknown(sources: Mapping[str, str], videos: set[str]) -> list[str]:
+    """What a table names that is not among the videos."""
+    return sorted(sources.keys() - videos)
+
+
+def in_words(unknown: Sequence[str]) -> Iterator[str]:
+    """A note on videos that a table names and that are not there."""
+    if unknown:
+        yield f"{FILE}: {len(unknown)} of the videos it names are not there, e.g. {unknown[0]}"

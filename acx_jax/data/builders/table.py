@@ -41,7 +41,7 @@ class Placed(NamedTuple):
 
 
 def read_table(path: Path) -> Table:
-    """Reads UTF-8 text with or without BOM, any line ends, columns in any order, spaces around cells.
+    """Reads UTF-8 text with or without BOM, any line ends, commas, semicolons or tabs between cells, columns in any order, spaces around cells.
 
     Raises UsageError when it is no such text, has no rows, or lacks a required column or has one twice.
     """
@@ -63,10 +63,15 @@ def read_table(path: Path) -> Table:
 
 
 def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows of a CSV file with the lines they end in. Raises UsageError when it is no UTF-8 text, or no CSV."""
+    """The rows of a CSV file with the lines they end in. Its cells are parted as those of its header: by commas, else semicolons, else tabs.
+
+    Raises UsageError when it is no UTF-8 text, or no CSV.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+        header = text.lstrip().partition("\n")[0]
+        delimiter = next((mark for mark in ",;\t" if mark in header), ",")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         return [(reader.line_num, cells) for cells in reader]
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
@@ -89,8 +94,8 @@ def parse_row(row: Row) -> Placed | Skipped:
 
 
 def short_name(video: str) -> str:
-    """'./a//b.mp4' -> 'a/b.mp4'."""
-    return posixpath.normpath(video) if video else ""
+    """'./a//b.mp4' and 'a\\b.mp4' -> 'a/b.mp4'."""
+    return posixpath.normpath(video.replace("\\", "/")) if video else ""
 
 
 def name_problem(video: str) -> str:
@@ -98,7 +103,7 @@ def name_problem(video: str) -> str:
     short = short_name(video)
     if short in ("", "."):
         return "it names no video"
-    if short.startswith("/") or short.split("/")[0] == ".." or "\0" in short:
+    if short.startswith("/") or short[1:3] == ":/" or short.split("/")[0] == ".." or "\0" in short:
         return "its video lies outside the data folder: write names relative to it"
     return ""
 
