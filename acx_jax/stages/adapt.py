@@ -22,7 +22,7 @@ from acx_jax.runtime.checkpoints import Checkpoints, mend, save_variables
 from acx_jax.runtime.files import write_json
 from acx_jax.runtime.stopping import deferred
 from acx_jax.selfsup import training
-from acx_jax.stages import meta_parts
+from acx_jax.stages import adapt_probe, meta_parts
 from acx_jax.stages.adapt_behind import Behind, check_finite, numbers
 from acx_jax.stages.adapt_probe import Watch, make_probe
 from acx_jax.stages.adapt_program import handed_on, make_program
@@ -44,9 +44,18 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     return {"seed": config.seed, "adapt": adapt, "encoder": encoder_settings(config)} | probe
 
 
+def check_possible(config: ConfigDict, workdir: Path) -> None:
+    """Raises UsageError where the devices cannot share a batch, or the prepared videos do not do for the objective or the probe."""
+    clips = _clips(workdir)
+    if _left_out(config, clips) is None:
+        check_batch(config)
+        check_negatives(config, clips)
+        adapt_probe.check_possible(config, workdir)
+
+
 def run(job: Job) -> None:
     """Trains, and leaves the adapted variables in `encoder`, `summary.json` and what `adapt_record` tells of the steps."""
-    clips = _clips(job)
+    clips = _clips(job.workdir)
     if (reason := _left_out(job.config, clips)) is not None:
         job.log.info(f"adapt: left out, {reason}; features of one encoder will be evaluated")
         write_json(job.out / SUMMARY, {"adapted": False, "reason": reason})
@@ -71,7 +80,7 @@ def handed_on_any(stage: Path) -> bool:
 
 def take_part(job: Job) -> None:
     """The part of a process that joined another, which does `run`: its share of every batch. It writes nothing but its log."""
-    clips = _clips(job)
+    clips = _clips(job.workdir)
     if (reason := _left_out(job.config, clips)) is not None:
         job.log.info(f"adapt: left out, {reason}")
         return
@@ -85,8 +94,8 @@ def take_part(job: Job) -> None:
     _run_steps(job, clips, step, _shared(state), after)
 
 
-def _clips(job: Job) -> list[StoredSegment]:
-    stored, _ = prepared.load(job.workdir / "prepare")
+def _clips(workdir: Path) -> list[StoredSegment]:
+    stored, _ = prepared.load(workdir / "prepare")
     return [s for s in stored if s.segment.split == "adapt"]
 
 
@@ -159,8 +168,6 @@ def _feed(job: Job, clips: list[StoredSegment], *, start_step: int) -> Iterator[
 
 
 def _program(config: ConfigDict, clips: list[StoredSegment]) -> tuple[Any, training.AdaptState]:
-    check_batch(config)
-    check_negatives(config, clips)
     return make_program(config, batches_of_an_epoch=max(video_count(clips) // config.adapt.batch, 1))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from sklearn.metrics import roc_auc_score
 
 from acx_jax.contracts import LABELS, StoredSegment
@@ -82,16 +84,11 @@ class Watch:
 
 
 def make_probe(job: Job) -> Probe | None:
-    """The probe: variables of the encoder -> the AUROC of its neighbours' scores; None where the config asks for none.
-
-    Raises UsageError where the probe's segments are all of one class, or of one video.
-    """
+    """The probe: variables of the encoder -> the AUROC of its neighbours' scores; None where the config asks for none."""
     if not job.config.probe.share:
         return None
-    evaluated = [s for s in prepared.load(job.workdir / "prepare")[0] if s.segment.split == "evaluate"]
-    picked = [evaluated[i] for i in meta_parts.indices_of(job.config, [s.segment for s in evaluated], PROBE)]
+    picked = _picked(job.config, job.workdir)
     labels, groups = np.array([s.segment.label for s in picked], int), group_segments([s.segment for s in picked]).of_segment
-    _check(job, picked, labels)
     encode = _encoder(job)
 
     def probe(variables: Any) -> float:
@@ -102,12 +99,20 @@ def make_probe(job: Job) -> Probe | None:
     return probe
 
 
-def _check(job: Job, picked: list[StoredSegment], labels: np.ndarray) -> None:
-    counts = np.bincount(labels, minlength=len(LABELS))
+def _picked(config: ConfigDict, workdir: Path) -> list[StoredSegment]:
+    """The segments that the probe has."""
+    evaluated = [s for s in prepared.load(workdir / "prepare")[0] if s.segment.split == "evaluate"]
+    return [evaluated[i] for i in meta_parts.indices_of(config, [s.segment for s in evaluated], PROBE)]
+
+
+def check_possible(config: ConfigDict, workdir: Path) -> None:
+    """Raises UsageError where the config asks for a probe and its segments are all of one class."""
+    if not config.probe.share:
+        return
+    counts = np.bincount([s.segment.label for s in _picked(config, workdir)], minlength=len(LABELS))
     if counts.min() == 0:
         have = " and ".join(f"{n} {name}" for n, name in zip(counts, LABELS))
-        raise UsageError(f"config.probe.share is {job.config.probe.share}, which gives the probe {have} segments, and it needs both: raise it, or "
-                         "set it to 0")
+        raise UsageError(f"config.probe.share is {config.probe.share}, which gives the probe {have} segments, and it needs both: raise it, or set it to 0")
 
 
 def _encoder(job: Job) -> Callable[[Any, np.ndarray], jax.Array]:

@@ -54,6 +54,12 @@ def settings(config: ConfigDict) -> dict[str, Any]:
             "learner": {"pool": learner["pool"]} | learner[config.meta.learner]} | (meta_parts.division(config) if config.probe.share else {}) if config.meta.steps else {"meta": None}
 
 
+def check_possible(config: ConfigDict, workdir: Path) -> None:
+    """Raises UsageError where a learner cannot be fitted on the embedded vectors."""
+    for given in load_sets(workdir).values() if config.meta.steps else ():
+        check_dimension(config, given.vectors.shape[1])
+
+
 def run(job: Job) -> None:
     """Writes `<features>/start` (the best start on validation episodes), `<features>/log.jsonl` and `summary.json`."""
     if not job.config.meta.steps:
@@ -62,8 +68,6 @@ def run(job: Job) -> None:
         return
     segments = [s.segment for s in prepared.load(job.workdir / "prepare")[0] if s.segment.split == "evaluate"]
     features = load_sets(job.workdir)
-    for given in features.values():
-        check_dimension(job.config, given.vectors.shape[1])
     found = {name: _learn(job, name, given, segments) for name, given in features.items()}
     write_json(job.out / SUMMARY, {"trained": True, "features": found})
 

@@ -28,6 +28,7 @@ class Stage(NamedTuple):
 
     settings(config) and inputs(config) give JSON values; run(job) fills job.out. damage(folder): what of a finished output is not as it was
     written, quickly, or "". take_part(job): the part of a process that helps the one that does `run`; None where that does it alone.
+    check_possible(config, workdir): raises UsageError for what it could not do with the output of the stages before, while nothing is changed on disk.
     """
 
     needs: tuple[str, ...]
@@ -36,14 +37,15 @@ class Stage(NamedTuple):
     inputs: Callable[[ConfigDict], Any] = lambda config: None
     damage: Callable[[Path], str] = lambda folder: ""
     take_part: Callable[[Job], None] | None = None
+    check_possible: Callable[[ConfigDict, Path], None] = lambda config, workdir: None
 
 
 STAGES: dict[str, Stage] = {
     "check": Stage((), check.settings, check.run, prepare.inputs, check.damage),
     "prepare": Stage((), prepare.settings, prepare.run, prepare.inputs, prepared.damage),
-    "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs, take_part=adapt.take_part),
+    "adapt": Stage(("prepare",), adapt.settings, adapt.run, encoder.inputs, take_part=adapt.take_part, check_possible=adapt.check_possible),
     "embed": Stage(("prepare", "adapt"), embed.settings, embed.run, encoder.inputs, take_part=embed.take_part),
-    "meta_train": Stage(("prepare", "embed"), meta_train.settings, meta_train.run),
+    "meta_train": Stage(("prepare", "embed"), meta_train.settings, meta_train.run, check_possible=meta_train.check_possible),
     "evaluate": Stage(("prepare", "embed", "meta_train"), evaluate.settings, evaluate.run),
     "report": Stage(("prepare", "adapt", "embed", "evaluate"), report.settings, report.run),
 }
@@ -130,6 +132,7 @@ def take_part(goal: str, *, config: ConfigDict, workdir: Path, log: RunLog) -> N
             log.info(f"{name}: up to date")
             continue
         if stages[name].take_part:
+            stages[name].check_possible(config, workdir)
             stages[name].take_part(Job(config, workdir, workdir / name, log))
         if name != goal:
             log.info(f"{name}: waits for process 0")
@@ -185,6 +188,7 @@ def _bring_stage(name: str, stage: Stage, stamp: Stamp, *, config: ConfigDict, w
     if before == stamp and not damage:
         log.info(f"{name}: up to date, skipped (fingerprint {stamp['fingerprint']})")
         return
+    stage.check_possible(config, workdir)
     log.info(f"{name}: {stamps.why(before, stamp, damage, interrupted=partial.begin(folder, stamp, log))}")
     stage.run(Job(config, workdir, folder, log))
     _swap(folder, done, workdir / f"{name}.old")

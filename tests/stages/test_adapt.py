@@ -185,7 +185,7 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(workdir):
     with uneven.config.unlocked():
         uneven.config.data.builder = "synthetic"
     anew = {"config": uneven.config, "workdir": workdir / "anew", "log": uneven.log}
-    for refusing in (lambda: adapt.run(uneven), lambda: pipeline.bring_up_to_date("adapt", **anew)):
+    for refusing in (lambda: adapt.check_possible(uneven.config, workdir), lambda: pipeline.bring_up_to_date("adapt", **anew)):
         with pytest.raises(UsageError, match="config.adapt.batch is 6, expected a multiple of the 4 devices"):
             refusing()
     assert not (workdir / "anew" / "prepare.partial").exists()  # said before hours of decoding

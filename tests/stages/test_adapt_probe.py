@@ -134,4 +134,4 @@ def test_a_probe_of_one_class_is_refused(watched_workdir):
     with few.config.unlocked():
         few.config.probe.share = 0.1  # of four videos of a class none
     with pytest.raises(UsageError, match="config.probe.share is 0.1, which gives the probe 0 normal and 0 abnormal segments"):
-        adapt.run(few)
+        adapt.check_possible(few.config, watched_workdir)

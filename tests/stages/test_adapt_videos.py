@@ -10,8 +10,8 @@ from adapt_case import job, prepare
 from acx_jax.config import default_config
 from acx_jax.contracts import Segment, StoredSegment
 from acx_jax.errors import UsageError
-from acx_jax.stages import adapt
 from acx_jax.stages.adapt_videos import check_negatives, in_words
+from acx_jax.stages.pipeline import STAGES
 
 
 def videos(*frames: int) -> list[StoredSegment]:
@@ -55,11 +55,10 @@ def test_segments_of_one_video_that_lie_apart_are_two_moments():
         check_negatives(settings(), apart(7))
 
 
-def test_a_run_with_one_short_video_is_refused_before_it_compiles_anything(tmp_path_factory, monkeypatch):
+def test_a_run_with_one_short_video_is_refused_before_it_changes_anything(tmp_path_factory):
     short = job(prepare([Segment("a", 0, 13, 0, split="adapt")], tmp_path_factory), "short")
-    monkeypatch.setattr(adapt, "make_program", lambda *_, **__: pytest.fail("it went on"))
     with pytest.raises(UsageError, match="finds nothing to tell a clip from"):
-        adapt.run(short)
+        STAGES["adapt"].check_possible(short.config, short.workdir)
 
 
 def test_videos_too_short_and_too_few_are_counted():

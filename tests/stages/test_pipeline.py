@@ -51,7 +51,8 @@ def bench(tmp_path, monkeypatch):
             (job.out / "out.txt").write_text(f"{name} {job.config.episodes.shot}")
 
         return Stage(pipeline.STAGES[name].needs, lambda config: config[settings[name]].to_dict(), run,
-                     lambda config: made.hooks.get("videos") if name == "prepare" else None)
+                     lambda config: made.hooks.get("videos") if name == "prepare" else None,
+                     check_possible=lambda config, workdir: made.hooks.get(f"check {name}", lambda: None)())
 
     monkeypatch.setattr(pipeline, "STAGES", {name: stage(name) for name in NAMES})
     monkeypatch.setattr(pipeline.evaluate, "check_possible", lambda config, workdir: made.hooks.get("check", lambda: None)())
@@ -174,6 +175,24 @@ def test_a_training_that_was_interrupted_under_other_settings_is_kept_for_them(b
     del bench.hooks["adapt"]
     assert "adapt: 540 steps that an interrupted run has saved are put aside, for config.steps was 100, is 3" in bench.run("adapt", adapt__steps=3)
     assert "adapt: goes on where it was interrupted" in bench.run("adapt") and (bench.workdir / "adapt" / "checkpoints" / "540").exists()
+
+
+def test_settings_that_a_stage_refuses_change_nothing_of_an_interrupted_training(bench):
+    def killed(job):
+        (job.out / "checkpoints" / "540").mkdir(parents=True)
+        raise Killed
+
+    def refuse():
+        raise UsageError("no")
+
+    bench.hooks["adapt"] = killed
+    with pytest.raises(Killed):
+        bench.run("adapt")
+    before = sorted(bench.workdir.rglob("*"))
+    with pytest.raises(UsageError):
+        bench.hooks["check adapt"] = refuse
+        bench.run("adapt", adapt__steps=3)
+    assert sorted(bench.workdir.rglob("*")) == before
 
 
 def test_failing_stage_leaves_the_earlier_output_whole(bench):
