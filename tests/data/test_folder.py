@@ -55,6 +55,11 @@ def test_spreadsheet_dialects(tmp_path: Path, encode) -> None:
     assert [s[:4] for s in listing.segments] == [("a.mp4", 0, 9, NORMAL), ("a.mp4", 10, 19, ABNORMAL)] and not listing.skipped
 
 
+def test_remarks_of_several_lines(tmp_path: Path) -> None:
+    write_table(touch(tmp_path, "a.mp4"), 'a.mp4,0,9,normal,"rain,\nat night"', "a.mp4,10,19,abnormal,", header="video,start,end,label,remark")
+    assert len(list_folder(tmp_path).segments) == 2 and not reasons(tmp_path)
+
+
 def test_source_is_the_video_where_none_is_given(tmp_path: Path) -> None:
     write_table(touch(tmp_path, "a.mp4"), "a.mp4,0,9,normal")
     assert list_folder(tmp_path).segments[0].source == "a.mp4"
@@ -157,6 +162,7 @@ def test_extra_columns_and_unlisted_videos_are_noted(tmp_path: Path) -> None:
     (b"video,begin,end,label\na,0,1,normal\n", "lacks the column start; its first line has: video, begin, end, label"),
     (b"", "its first line has: none"), (b"video,start,end,label\n", "has a header and no rows"),
     (b"video,start,end,label,label\n", "has the column label twice"),
+    (b'video,start,end,label\na,0,1,normal\na,5,9,"normal\na,9,12,normal\na,13,15,normal\n', "segments.csv, line 3: a cell that begins with 'normal' goes on"),
     ("vidéo".encode("latin-1"), "not UTF-8"), ("video,start".encode("utf-16"), "not UTF-8")])
 def test_a_table_that_cannot_be_understood(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "segments.csv").write_bytes(content)
@@ -244,6 +250,7 @@ def test_class_folders_with_sources(tmp_path: Path) -> None:
     ("video,source\na.mp4,one\na.mp4,two\n", r"gives a.mp4 two sources, 'one' \(line 2\) and 'two' \(line 3\)"),
     ("video,source\na.mp4,gate, north\nb.mp4,gate, south\n", "sources.csv, line 2 is 'a.mp4,gate,north': expected a video and its source, in quotes"),
     ("source,video\ngate\n", "line 2 is 'gate': expected a video"),
+    ('video,source\na.mp4,"one\nb.mp4,two\n', "sources.csv, line 2: a cell that begins with 'one' goes on"),
 ])
 def test_sources_that_cannot_be_understood(tmp_path: Path, content: str, message: str) -> None:
     (touch(tmp_path, "normal/a.mp4") / "sources.csv").write_text(content)

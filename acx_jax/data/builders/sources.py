@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from acx_jax.data.builders.table import csv_lines, short_name
+from acx_jax.data.builders.table import check_quotes, csv_lines, short_name
 from acx_jax.errors import UsageError
 
 FILE = "sources.csv"
@@ -34,6 +34,7 @@ def read_sources(path: Path) -> dict[str, str]:
         raise UsageError(f"{path} has the columns {', '.join(columns) or 'none'}: expected {','.join(_COLUMNS)}, one row a video")
     said: dict[str, _Said] = {}
     for number, cells in filled[1:]:
+        check_quotes(path, number, cells)
         row = dict(zip(columns, [*cells, ""]))
         if any(cells[2:]) or not row["video"]:
             raise UsageError(f"{path}, line {number} is {','.join(cells)!r}: expected a video and its source, in quotes where they have commas")

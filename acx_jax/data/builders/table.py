@@ -43,7 +43,7 @@ class Placed(NamedTuple):
 def read_table(path: Path) -> Table:
     """Reads UTF-8 text with or without BOM, any line ends, commas, semicolons or tabs between cells, columns in any order, spaces around cells.
 
-    Raises UsageError when it is no such text, has no rows, or lacks a required column or has one twice.
+    Raises UsageError when it is no such text, has no rows, lacks a required column or has one twice, or a quote in it is not closed.
     """
     lines = [(number, [cell.strip() for cell in cells]) for number, cells in csv_lines(path)]
     filled = [(number, cells) for number, cells in lines if any(cells)]
@@ -56,7 +56,9 @@ def read_table(path: Path) -> Table:
             too_wide.append(Skipped(f"{place} ({cells[0]})", f"it has {len(cells)} cells, the header {len(columns)}: "
                                     "put a name that contains a comma in quotes"))
         else:
-            rows.append(Row(place, dict(zip(columns, cells))))
+            row = Row(place, dict(zip(columns, cells)))
+            check_quotes(path, number, [row.cells.get(name, "") for name in REQUIRED + OPTIONAL])
+            rows.append(row)
     if not rows and not too_wide:
         raise UsageError(f"{path} has a header and no rows: write one row a segment, {','.join(REQUIRED)}")
     return Table(tuple(rows), tuple(too_wide), tuple(c for c in columns if c and c not in REQUIRED + OPTIONAL))
@@ -76,7 +78,15 @@ def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
     except (csv.Error, OSError) as error:
-        raise UsageError(f"{path} cannot be read as CSV: {error}") from None
+        raise UsageError(f"{path} cannot be read as CSV: {getattr(error, 'strerror', None) or error}") from None
+
+
+def check_quotes(path: Path, line: int, cells: Sequence[str]) -> None:
+    """Raises UsageError for a cell of several lines: a quote that is not closed takes in all rows behind it. line: the last of the row."""
+    parts = [cell.splitlines() for cell in cells if len(cell.splitlines()) > 1]
+    if parts:
+        first = line + 1 - max(map(len, parts))
+        raise UsageError(f"{path}, line {first}: a cell that begins with {parts[0][0]!r} goes on over the next lines: is its quote (\") not closed?")
 
 
 def parse_row(row: Row) -> Placed | Skipped:
