@@ -232,6 +232,18 @@ def test_videos_in_a_folder_that_is_taken_for_a_video_are_named(tmp_path: Path) 
     assert dict(listing.skipped) == dict.fromkeys(("normal/day1/a.mp4", "normal/day1/b.mp4", "normal/day1/more"), reason)
 
 
+def test_numbers_that_have_gaps_are_noted(tmp_path: Path) -> None:
+    for folder in ("normal/whole", "normal/gap", "abnormal/cover"):
+        write_frames(tmp_path / folder, grey_frames(9))
+    (tmp_path / "normal" / "gap" / "7.png").unlink()
+    (tmp_path / "abnormal" / "cover" / "cover.png").write_bytes((tmp_path / "normal" / "whole" / "1.png").read_bytes())
+    said = "2 folders are read image by image, whatever their numbers say, e.g. normal/gap: 1 frames are missing, the first is number 7"
+    listing = list_folder(tmp_path)
+    assert listing.notes == (said,) and len(listing.segments) == 3 and not listing.skipped
+    write_table(tmp_path, *(f"{folder},0,7,normal" for folder in ("normal/whole", "normal/gap", "abnormal/cover")))
+    assert said.removesuffix("normal/gap: 1 frames are missing, the first is number 7") in list_folder(tmp_path).notes[0]
+
+
 def test_class_folders_with_sources(tmp_path: Path) -> None:
     root = touch(tmp_path, "normal/a.mp4", "normal/b.mp4", "abnormal/c.mp4")
     (root / "sources.csv").write_text("\ufeffSource, video\nhouse,normal/a.mp4\r\nhouse,./abnormal//c.mp4\n,normal/b.mp4\nhouse,gone.mp4\nhouse,normal/a.mp4\n", encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from acx_jax.contracts import ABNORMAL, LABELS, NORMAL, TO_THE_END, Segment, Skipped
@@ -72,7 +72,7 @@ def _list_table(root: Path) -> Listing:
         segments=tuple(item.segment for item in kept), paths=paths,
         skipped=(*too_wide, *unparsed, *absent, *repeats, *contradictions, *lost),
         videos_listed=len(names), segments_listed=len(rows) + len(too_wide),
-        notes=(*_extra_columns(columns), *_unread_sources(root), *_not_in_table(extra)), missing=tuple(sorted(names - paths.keys())),
+        notes=(*_extra_columns(columns), *_numbering(paths), *_unread_sources(root), *_not_in_table(extra)), missing=tuple(sorted(names - paths.keys())),
         absent={s.video: (s.source, of_video[s.video]) for s in gone}, extra=extra,
         adapting=tuple(dict.fromkeys(s.video for s in (*(item.segment for item in present), *gone) if s.split == "adapt")),
     )
@@ -121,6 +121,14 @@ def _extra_columns(columns: Sequence[str]) -> Iterator[str]:
         yield f"{TABLE}: columns without a meaning here are ignored: {', '.join(columns)}"
 
 
+def _numbering(paths: Mapping[str, Path]) -> Iterator[str]:
+    """A note on folders whose numbers have gaps or doubles: one's own may hold a part of the frames on purpose."""
+    reasons = {name: reason for name, path in paths.items() if path.is_dir() and (reason := unusable(path))}
+    if reasons:
+        name, reason = next(iter(reasons.items()))
+        yield f"{len(reasons)} folders are read image by image, whatever their numbers say, e.g. {name}: {reason}"
+
+
 def _unread_sources(root: Path) -> Iterator[str]:
     if (root / sources.FILE).exists():
         yield f"{sources.FILE} is not read: beside {TABLE}, sources stand in its column source"
@@ -167,7 +175,7 @@ def _list_classes(root: Path, classes: Sequence[Path], dead: dict[str, str]) -> 
                  *unlisted(root, elsewhere, [], f"it lies in neither {LABELS[NORMAL]}/ nor {LABELS[ABNORMAL]}/"),
                  *_within(root, below, {entry for _, _, entry in usable}), *(item for item in lost if item.item not in reasons)),
         videos_listed=len(listed), segments_listed=len(listed),
-        notes=(*_no_class(classes, dead), *_no_videos(extra), *sources.in_words(unknown)),
+        notes=(*_no_class(classes, dead), *_numbering({name: entry for _, name, entry in usable}), *_no_videos(extra), *sources.in_words(unknown)),
         missing=tuple(name for name, reason in reasons.items() if reason), extra=(*extra, *(f"{sources.FILE}: {name}" for name in unknown)),
     )
 
