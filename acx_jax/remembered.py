@@ -50,9 +50,10 @@ def remembering(request: Request) -> Iterator[ConfigDict]:
         raise
 
 
-def _made(workdir: Path) -> list[str]:
+def _made(workdir: Path) -> list[bytes]:
     """What the finished stages in a workdir were made from; but for the check, which is soon made again."""
-    return [stamp.read_text() for stamp in sorted(workdir.glob("*/stage.json")) if stamp.parent.name != "check" and ".partial" not in stamp.parent.name]
+    stamps = (stamp for stamp in sorted(workdir.glob("*/stage.json")) if stamp.parent.name != "check" and ".partial" not in stamp.parent.name)
+    return [stamp.read_bytes() for stamp in stamps if stamp.is_file()]
 
 
 def _resolve(request: Request) -> tuple[ConfigDict, dict[str, Any]]:

@@ -123,6 +123,14 @@ def test_damaged_memory_is_named(tmp_path, text):
         start(tmp_path / "w")
 
 
+def test_a_damaged_note_of_what_a_stage_was_made_from_stops_nothing(tmp_path):
+    config = write_config(tmp_path / "c.py")
+    start(tmp_path / "w", config, made="prepare")
+    (tmp_path / "w" / "prepare" / "stage.json").write_bytes(b"{\xff")
+    (tmp_path / "w" / "adapt" / "stage.json").mkdir(parents=True)
+    assert start(tmp_path / "w").data.builder == "synthetic"
+
+
 def test_a_setting_that_is_no_more_is_forgotten(tmp_path):
     start(tmp_path / "w", write_config(tmp_path / "mine.py"), seed="4")
     memory = json.loads((tmp_path / "w" / MEMORY).read_text())

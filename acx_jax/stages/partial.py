@@ -7,6 +7,7 @@ from pathlib import Path
 
 from acx_jax.runtime.run_log import RunLog
 from acx_jax.stages import stamps
+from acx_jax.stages.job import STAMP
 from acx_jax.stages.stamps import Stamp
 
 
@@ -19,7 +20,7 @@ def begin(partial: Path, stamp: Stamp, log: RunLog) -> bool:
     before, kept = stamps.read(partial), _beside(partial, stamp)
     if before == stamp:
         return True
-    if before is not None and _steps_saved(partial):
+    if _steps_saved(partial):
         _put_aside(partial, before, stamp, log)
     shutil.rmtree(partial, ignore_errors=True)
     if stamps.read(kept) == stamp:
@@ -30,18 +31,23 @@ def begin(partial: Path, stamp: Stamp, log: RunLog) -> bool:
     return False
 
 
-def _put_aside(partial: Path, before: Stamp, stamp: Stamp, log: RunLog) -> None:
+def _put_aside(partial: Path, before: Stamp | None, stamp: Stamp, log: RunLog) -> None:
     aside, steps = _beside(partial, before), _steps_saved(partial)
-    for other in partial.parent.glob(f"{partial.name}.*"):
-        if other != _beside(partial, stamp):
-            shutil.rmtree(other, ignore_errors=True)
+    for other in sorted({aside, *partial.parent.glob(f"{partial.name}.{'[0-9a-f]' * stamps.DIGITS}")} - {_beside(partial, stamp)}):
+        if other.exists():
+            log.info(f"{partial.stem}: {other}, with {_steps_saved(other)} steps that were put aside before, is deleted: one such training is kept")
+            shutil.rmtree(other)
     partial.rename(aside)
+    if before is None:
+        log.info(f"{partial.stem}: {steps} steps that an interrupted run has saved are put aside in {aside}: its {STAMP} is damaged or missing, so that "
+                 "nothing tells the settings they are of")
+        return
     log.info(f"{partial.stem}: {steps} steps that an interrupted run has saved are put aside, for {stamps.changes(before, stamp)}. The settings of before "
              f"take them up again; {aside} may be deleted where nobody will")
 
 
-def _beside(partial: Path, stamp: Stamp) -> Path:
-    return partial.with_name(f"{partial.name}.{stamp.get('fingerprint')}")
+def _beside(partial: Path, stamp: Stamp | None) -> Path:
+    return partial.with_name(f"{partial.name}.{stamp.get('fingerprint') if stamp else 'unknown'}")
 
 
 def _steps_saved(partial: Path) -> int:

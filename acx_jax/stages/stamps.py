@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ def read(folder: Path) -> Stamp | None:
     """What a folder was made from; None where nothing readable says so."""
     try:
         stamp = json.loads((folder / STAMP).read_text())
-    except (OSError, ValueError):
+        return stamp if re.fullmatch("[0-9a-f]+", stamp["fingerprint"]) and isinstance(stamp["depends"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return stamp if isinstance(stamp, dict) else None
 
 
 def fingerprint(folder: Path) -> str | None:

@@ -180,7 +180,7 @@ def test_another_whitening_encodes_nothing_again_and_another_encoder_all(workdir
     feed, fed, weight = embed.windows_feed, [], other.get("embed.whiten", 0.5)
     again = asked(workdir, f"again{weight}", whiten=weight)
     for folder, settings in ((whole.out, embed.settings(whole.config)), (again.out, embed.settings(whole.config) | other)):
-        (folder / "stage.json").write_text(json.dumps({"depends": {"settings": settings, "stages": {"adapt": "0"}}}))
+        (folder / "stage.json").write_text(json.dumps({"fingerprint": "0", "depends": {"settings": settings, "stages": {"adapt": "0"}}}))
     monkeypatch.setattr(embed, "windows_feed", lambda *given, **options: fed.append(options["start_batch"]) or feed(*given, **options))
     embed.run(again)
     assert fed == fed_from

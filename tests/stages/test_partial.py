@@ -48,19 +48,29 @@ def test_saved_steps_are_put_aside_and_taken_up_again(tmp_path):
 
 
 def test_one_training_is_kept_the_last(tmp_path):
+    (tmp_path / "adapt.partial.mine").mkdir()  # a user's own
     for steps in (1, 2, 3):
         begin(tmp_path, steps)
-        save(tmp_path, 10, under="given/checkpoints")  # of a stage that trains on several sets
-    begin(tmp_path, 4)
-    assert beside(tmp_path) == [f"adapt.partial.{stamp(3)['fingerprint']}"]
+        save(tmp_path, steps * 10, under="given/checkpoints")  # of a stage that trains on several sets
+    _, said = begin(tmp_path, 4)
+    aside = tmp_path / f"adapt.partial.{stamp(2)['fingerprint']}"
+    assert f"adapt: {aside}, with 20 steps that were put aside before, is deleted: one such training is kept\n" in said
+    assert beside(tmp_path) == sorted([f"adapt.partial.{stamp(3)['fingerprint']}", "adapt.partial.mine"])
 
 
-@pytest.mark.parametrize("left", ["nothing saved", "no stamp"])
-def test_what_is_worth_nothing_is_thrown_away(tmp_path, left):
+def test_what_has_no_saved_steps_is_thrown_away(tmp_path):
     begin(tmp_path, 1)
     (tmp_path / "adapt.partial" / "log.jsonl").write_text("")
-    if left == "no stamp":
-        save(tmp_path, 10)
-        (tmp_path / "adapt.partial" / stamps.STAMP).write_text("{")
     assert begin(tmp_path, 2) == (False, "")
     assert beside(tmp_path) == [] and [path.name for path in (tmp_path / "adapt.partial").iterdir()] == [stamps.STAMP]
+
+
+@pytest.mark.parametrize("text", ["{", "", "3", "{}", '{"fingerprint": "0/1", "depends": {}}', '{"fingerprint": "01", "depends": 3}'])
+def test_steps_of_which_nothing_tells_the_settings_are_put_aside_too(tmp_path, text):
+    for step in (10, 20):  # the second time one is there already
+        begin(tmp_path, 1)
+        save(tmp_path, step)
+        (tmp_path / "adapt.partial" / stamps.STAMP).write_text(text)
+        goes_on, said = begin(tmp_path, 1)
+        assert not goes_on and f"adapt: {step} steps that an interrupted run has saved are put aside in {tmp_path}/adapt.partial.unknown: " in said
+        assert beside(tmp_path) == ["adapt.partial.unknown"] and saved(tmp_path) == []
