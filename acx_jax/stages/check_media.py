@@ -90,7 +90,10 @@ def _copies(job: Job, videos: Videos, listed: Listing, split: tuple[Segment, ...
         report.append({"videos": names, "same_bytes": group.same_bytes, "contradictions": against})
         crossing = not group.still and len({frozenset(s.split for s in split if s.video in one.videos) for one in same}) > 1
         wrong = f", labelled differently: {against[0]}" if against else ", one in adaptation and one in evaluation" if crossing else ""
-        (problems if wrong and not of_classes else warnings).append(what + wrong)
+        if wrong and not of_classes:
+            problems.append(f"{what}{wrong}: take the wrong ones away, or leave them out with --config.data.exclude")
+        else:
+            warnings.append(what + wrong)
     return Found({"copies": report}, problems, warnings)
 
 
