@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from acx_jax.data import prepared
+from acx_jax.data.episode_file import data_hash
 from acx_jax.runtime.files import write_text
 from acx_jax.stages import report_curves as curves
 from acx_jax.stages import report_page, training_words
@@ -33,6 +34,7 @@ def run(job: Job) -> None:
 def _facts(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     segments, coverage = prepared.load(workdir / "prepare")
     own = _of_encoder(config, workdir) if config.source.steps else _of_adaptation(config, load_training(workdir))
+    own["was_run"] += [f"Trained on {coverage.videos_used} of {coverage.videos_listed} listed videos, data hash {data_hash(segments)}."]
     return report_page.common_facts(config, workdir, segments, coverage, read_overrides(workdir)) | own
 
 

@@ -18,6 +18,7 @@ from acx_jax import config as schema
 from acx_jax.contracts import Segment, StoredSegment
 from acx_jax.data import prepared
 from acx_jax.data.class_feed import episodes_feed, source_classes, split_classes
+from acx_jax.data.episode_file import data_hash
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.fewshot import episodic
 from acx_jax.models import weight_names
@@ -96,7 +97,9 @@ def test_a_run_leaves_an_encoder_that_other_runs_can_start_from(whole):
 def test_its_report_shows_the_training(whole):
     page, text = ((whole[0] / "report" / name).read_text() for name in ("index.html", "report.md"))
     summary = json.loads((whole[0] / "meta_train/summary.json").read_text())
+    data = data_hash(prepared.load(whole[0] / "prepare")[0])
     for said in (page, text):
+        assert f"Trained on 15 of 15 listed videos, data hash {data}." in said
         assert f"the lowest loss on the validation episodes, {summary['validation_loss']:.3f}" in said and "(chance 50 %)" in said
         assert "It trained for all of its 4 steps." in said and "4 steps of 4 episodes, 2-way 1-shot 2-query, with prototypes" in said
         assert f"3 classes trained on: {', '.join(summary['train_classes'])}." in said and "15 of 15 listed videos" in said
