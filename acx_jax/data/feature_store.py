@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class FeatureWriter:
         write_json(folder / PROGRESS, {"done": self.done})  # first: a kill must not leave the progress of other vectors
         mode = "r+" if self.done else "w+"
         self._vectors = np.lib.format.open_memmap(folder / VECTORS, mode=mode, dtype=np.float32, shape=shape)
+        _reserve(folder / VECTORS)
         write_array(folder / OFFSETS, offsets)
         write_json(folder / PROVENANCE, provenance)
 
@@ -59,6 +61,15 @@ class FeatureWriter:
             return _done(self._folder) if same else 0
         except (OSError, ValueError, KeyError, EOFError):
             return 0
+
+
+def _reserve(file: Path) -> None:
+    """Takes the place on the disk that a file is to fill: written through memory, a full disk would end the process with no word."""
+    with file.open("r+b") as there:
+        try:
+            os.posix_fallocate(there.fileno(), 0, os.fstat(there.fileno()).st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def load_features(folder: Path, *, stage: Path) -> ContextFeatures:

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import numpy as np
@@ -34,6 +35,17 @@ def test_an_interrupted_writer_goes_on_where_it_noted_progress(tmp_path):
     assert again.done == FLUSH_EVERY
     write(again)
     np.testing.assert_array_equal(load_features(tmp_path, stage=tmp_path.parent).vectors, VALUES)
+
+
+def test_the_place_of_all_vectors_is_taken_before_the_first(tmp_path, monkeypatch):
+    """Where the disk is full only when they are written, the system ends the process."""
+    writer(tmp_path, offsets=np.array([0, 1000]), dimension=100)
+    taken = (tmp_path / VECTORS).stat()
+    assert taken.st_blocks * 512 >= taken.st_size > 400_000
+    monkeypatch.setattr("os.posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError) as caught:
+        writer(tmp_path)
+    assert caught.value.filename == str(tmp_path / VECTORS)
 
 
 def test_a_finished_writer_has_nothing_left_to_do(tmp_path):
