@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from acx_jax.data.image_folder import image_frames
@@ -114,11 +115,11 @@ def _scaled(image: Image.Image, small: Small | None) -> Image.Image:
 
 
 def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small | None, beat: Beat) -> Iterator[np.ndarray]:
-    done, turn = 0, None
+    done, turn, rgb_of = 0, None, _to_rgb(small, threads)
     try:
         for frame in _wanted(path, fps, first, threads, beat):
             turn = turn or _turn(frame)  # once: a frame asked for its side data is freed by the garbage collector alone
-            yield turn(_rgb_of(frame, small))
+            yield turn(rgb_of(frame))
             done += 1
     except (av.FFmpegError, OSError, ValueError) as error:
         where = f"broken after {done} frames" if done else "not a readable video"
@@ -127,11 +128,15 @@ def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small
         raise DecodeError(path, f"it ends before frame {first}" if first else "no frame can be decoded")
 
 
-def _rgb_of(frame: av.VideoFrame, small: Small | None) -> np.ndarray:
-    if small is None:
-        return frame.to_ndarray(format="rgb24")
-    width, height = fitted(frame.width, frame.height, small.short_side)
-    return frame.reformat(width=width, height=height, format="rgb24", interpolation=small.resample.upper()).to_ndarray()
+def _to_rgb(small: Small | None, threads: int) -> Callable[[av.VideoFrame], np.ndarray]:
+    """What gives a frame's RGB, scaled. One scaler serves all frames of a video: to set one up takes longer than to scale a frame."""
+    scaler, resample = VideoReformatter(), small.resample.upper() if small else None
+
+    def rgb_of(frame: av.VideoFrame) -> np.ndarray:
+        width, height = fitted(frame.width, frame.height, small.short_side) if small else (frame.width, frame.height)
+        return scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=resample, threads=threads).to_ndarray()
+
+    return rgb_of
 
 
 def _wanted(path: Path, fps: float, first: int, threads: int, beat: Beat) -> Iterator[av.VideoFrame]:

@@ -26,11 +26,10 @@ from acx_jax.stages import adapt_probe, meta_parts
 from acx_jax.stages.adapt_behind import Behind, check_finite, numbers
 from acx_jax.stages.adapt_probe import Watch, make_probe
 from acx_jax.stages.adapt_program import handed_on, make_program
-from acx_jax.stages.adapt_record import LOG, OneBehind, Record, in_words
+from acx_jax.stages.adapt_record import OneBehind, Record, in_words
 from acx_jax.stages.adapt_videos import check_negatives, in_words as videos_in_words, video_count
 from acx_jax.stages.encoder import settings as encoder_settings
 from acx_jax.stages.job import Job
-from acx_jax.stages.resuming import tell_lost
 from acx_jax.stages.training_words import handed_on as handed_on_in_words
 
 SUMMARY, ENCODER, CHECKPOINTS = "summary.json", "encoder", "checkpoints"
@@ -117,8 +116,7 @@ def _train(job: Job, clips: list[StoredSegment]) -> tuple[dict[str, Any], dict[s
         state = _shared(_resumed(checkpoints, state, job))
         job.log.info(f"adapt: {videos_in_words(job.config, clips)}; the first step compiles")
         with closing(Record(job.out, done=int(state.step))) as record:
-            tell_lost(record.losses, job.out / LOG, done=int(state.step), what="adapt", log=job.log)
-            watch = Watch(job, probe, record, done=int(state.step)) if probe else None
+            watch = Watch(job, probe, record) if probe else None
             state = _train_on(job, clips, step, state, checkpoints, record, watch)
     variables = handed_on(state, job.config)
     if watch is None:

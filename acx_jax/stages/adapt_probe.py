@@ -18,16 +18,15 @@ from acx_jax.data.episodes import group_segments
 from acx_jax.data.meta_split import PROBE
 from acx_jax.data.window_feed import windows_feed
 from acx_jax.data.windows import spread, window_count
-from acx_jax.errors import UsageError, WorkError
+from acx_jax.errors import UsageError
 from acx_jax.fewshot.neighbours import neighbour_scores
 from acx_jax.models.encoders import folded, normalise
 from acx_jax.runtime import devices
 from acx_jax.runtime.checkpoints import load_variables, save_variables
 from acx_jax.stages import meta_parts
-from acx_jax.stages.adapt_record import PROBES, Record
+from acx_jax.stages.adapt_record import PROBES, Record, lines
 from acx_jax.stages.encoder import compute_dtype, spec_of
 from acx_jax.stages.job import Job
-from acx_jax.stages.resuming import whole_lines
 
 AUROC, BEST = "probe_auroc", "best"
 Probe = Callable[[Any], float]
@@ -36,18 +35,15 @@ Probe = Callable[[Any], float]
 class Watch:
     """Probes every so many steps, and keeps the variables of the best one where those are to be handed on.
 
-    What `record` has of the `done` steps counts; WorkError says what of them is gone. The order of what is written lets a run be killed anywhere: variables, then the line
+    What `record` has of earlier steps counts. The order of what is written lets a run be killed anywhere: variables, then the line
     that names them, then the checkpoint behind which nothing is repeated, and only then are those of the best before removed.
     """
 
-    def __init__(self, job: Job, probe: Probe, record: Record, *, done: int):
+    def __init__(self, job: Job, probe: Probe, record: Record):
         self._job, self._probe, self._record = job, probe, record
-        self._seen = {line["step"]: line[AUROC] for line in whole_lines(job.out / PROBES)}
+        self._seen = {line["step"]: line[AUROC] for line in lines(job.out / PROBES)}
         self._kept = job.config.adapt.result == "best"
         self._held = {step: value for step, value in self._seen.items() if not self._kept or (job.out / BEST / str(step)).is_dir()}
-        if lost := self._lost(done):
-            raise WorkError(f"adapt: {lost}, so that the best step cannot be told: put it back, or delete {job.out} and run the same command again, which "
-                            "starts over")
         if self._held:
             self.forget()  # what a kill left
 
@@ -70,15 +66,7 @@ class Watch:
 
     def best(self) -> int:
         """The step of the best probe, the first of them."""
-        return _best(self._held)
-
-    def _lost(self, done: int) -> str:
-        """What is gone from the disk of the probes of `done` steps, in words; "" where nothing is."""
-        out, due = self._job.out, range(0, done + 1, self._job.config.probe.every) if done else ()
-        missing = next((step for step in due if step not in self._seen), None)
-        if missing is not None:
-            return f"{out / PROBES} is damaged, it lacks the probe of step {missing}"
-        return f"{out / BEST / str(_best(self._seen))} is missing" if due and _best(self._seen) not in self._held else ""
+        return max(self._held, key=lambda step: (self._held[step], -step))
 
     def forget(self) -> None:
         """Removes the kept variables of all steps but the best."""
@@ -93,11 +81,6 @@ class Watch:
     def summary(self) -> dict[str, float]:
         """The best step and its AUROC, and that before the first step."""
         return {"best_step": self.best(), "best": self._held[self.best()], "before": self._seen[0]}
-
-
-def _best(auroc: dict[int, float]) -> int:
-    """The step of the highest value, the first of them."""
-    return max(auroc, key=lambda step: (auroc[step], -step))
 
 
 def make_probe(job: Job) -> Probe | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from acx_jax.runtime.curves import Curves
+from acx_jax.runtime.files import write_text
 from acx_jax.runtime.pace import Pace, Read
-from acx_jax.stages.resuming import cut
 
 LOG, SPEED, PROBES, CURVES = "log.jsonl", "speed.jsonl", "probes.jsonl", "curves"
 SPEED_EVERY = 10.0  # seconds between lines of SPEED, at least
@@ -18,13 +18,13 @@ SPEED_EVERY = 10.0  # seconds between lines of SPEED, at least
 class Record:
     """The lines of a run that goes on behind step `done`, each of them also points of the curves; what was written of later steps is cut off.
 
-    losses: the lines of LOG that were there. LOG and PROBES have the same bytes however often a run was interrupted; what depends on the machine's mood stands in SPEED.
+    LOG and PROBES have the same bytes however often a run was interrupted; what depends on the machine's mood stands in SPEED.
     """
 
     def __init__(self, folder: Path, *, done: int):
         self._folder = folder
-        self.losses, *others = (cut(folder / name, done) for name in (LOG, SPEED, PROBES))
-        self._curves = Curves(folder / CURVES, [line for lines in (self.losses, *others) for line in lines])
+        earlier = [line for name in (LOG, SPEED, PROBES) for line in _cut(folder / name, done)]
+        self._curves = Curves(folder / CURVES, earlier)
 
     def add(self, name: str, line: Mapping[str, float]) -> None:
         """Appends a line, which has a `step`, to the file LOG, SPEED or PROBES."""
@@ -100,3 +100,18 @@ def in_words(rates: Mapping[str, float]) -> str:
     """The rates of `Speed` for people."""
     return (f"{rates['clips_per_second']:.3g} clips/s, {100 * rates['waiting_share']:.1f} % of the time waiting for data, "
             f"{100 * rates['peak_share']:.0f} % of the devices' rate of large matrix products")
+
+
+def _cut(path: Path, done: int) -> list[dict[str, Any]]:
+    kept = [line for line in lines(path) if line["step"] <= done]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Those of a file that are whole, from the first; none where there is no file."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:  # the line that a kill cut short
+            return

@@ -15,9 +15,7 @@ from acx_jax.data.episode_file import read_episodes
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.fewshot.episodes import class_labels
 from acx_jax.fewshot.metrics import chance_accuracy, margins_of
-from acx_jax.runtime.checkpoints import mend
 from acx_jax.stages.embed import SETS
-from acx_jax.stages.job import STAMP
 
 Row = dict[str, Any]  # one row of evaluate/results.json
 Scored = tuple[str, str]  # (features, learner)
@@ -93,7 +91,7 @@ def load(workdir: Path) -> Findings:
         segments=segments,
         coverage=coverage,
         training=load_training(workdir),
-        comparisons=tuple(_read_json(evaluate / "comparisons.json", [])),
+        comparisons=tuple(_read_json(evaluate / "comparisons.json", ())),
         windows=embedded.get("windows"),
         overrides=read_overrides(workdir),
         whitened=embedded.get("whitened"),
@@ -146,28 +144,18 @@ def _read_margins(folder: Path, rows: list[Row]) -> dict[Scored, np.ndarray]:
 
 
 def _read_json(path: Path, missing: Any) -> Any:
-    return _parsed(path, path.read_bytes(), type(missing)) if path.exists() else missing
+    return _parsed(path, path.read_text(encoding="utf-8")) if path.exists() else missing
 
 
 def _read_lines(path: Path) -> tuple[Row, ...]:
     if not path.exists():
         return ()
-    return tuple(_parsed(path, line, dict) for line in path.read_bytes().splitlines() if line.strip())
+    return tuple(_parsed(path, line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
-def _parsed(path: Path, text: bytes, kind: type) -> Any:
+def _parsed(path: Path, text: str) -> Any:
     try:
-        value = json.loads(text.decode())
-        if not isinstance(value, kind):
-            raise ValueError(f"a {type(value).__name__} where a {kind.__name__} was written")
-        return value
+        return json.loads(text)
     except ValueError as error:
-        raise WorkError(f"report: {path} is damaged ({error}): {_advice(path)}") from None
-
-
-def _advice(path: Path) -> str:
-    """How a file of a stage comes to be written anew: that of a training costs no step, where its checkpoints are there."""
-    stage = next((folder for folder in path.parents if (folder / STAMP).is_file()), None)
-    if stage and [*stage.glob("checkpoints"), *stage.glob("*/checkpoints")]:
-        return mend(stage)
-    return f"delete {stage or 'the folder of the stage that wrote it'} and run the same command again, which then does that stage anew"
+        raise WorkError(f"report: {path} is damaged ({error}): delete the folder of the stage that wrote it and run the same command again, which then "
+                        "does that stage anew") from None

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from media import grey_frames, write_frames, write_video
@@ -276,6 +277,21 @@ def test_frames_scaled_while_they_are_decoded_are_nearly_those_scaled_after(tmp_
         assert [f.shape for f in scaled] == [f.shape for f in wanted]
         off = np.abs(np.stack(scaled).astype(int) - np.stack(wanted))
         assert off.mean() < 4 and np.percentile(off, 99) <= 20 and (side != 180 or not off.max()), side  # colours are stored at half size
+
+
+@pytest.mark.parametrize("small", [None, Small(48, "bilinear"), Small(30, "bicubic")])
+def test_one_scaler_a_video_gives_what_one_a_frame_gives_also_where_the_size_changes(tmp_path: Path, monkeypatch, small: Small | None) -> None:
+    pieces = [write_video(tmp_path / f"{width}.ts", textured(4, (width, 48))).read_bytes() for width in (96, 64)]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(pieces))
+    made, new = [], decode.VideoReformatter
+    monkeypatch.setattr(decode, "VideoReformatter", lambda: made.append(new()) or made[-1])
+    given = list(frames(path, small=small))
+    with av.open(str(path)) as container:
+        for one, frame in zip(given, container.decode(video=0), strict=True):
+            width, height = decode.fitted(frame.width, frame.height, small.short_side) if small else (frame.width, frame.height)
+            assert np.array_equal(one, frame.to_ndarray(width=width, height=height, format="rgb24", interpolation=small and small.resample.upper()))
+    assert len(made) == 1 and len({one.shape for one in given}) == 2
 
 
 def test_large_jpegs_are_decoded_at_a_reduced_scale_and_nearly_the_same(tmp_path: Path) -> None:

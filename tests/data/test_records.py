@@ -202,17 +202,21 @@ def test_frames_stored_as_jpegs_come_back_one_by_one_nearly_the_same(tmp_path: P
 def test_large_data_lie_in_several_files_in_order(tmp_path: Path, monkeypatch) -> None:
     for i in range(7):
         write_frames(tmp_path / "in" / "normal" / f"{i}", grey_frames(10 + i, (16, 16)), suffix=".bmp")
-    one = build(tmp_path / "in", tmp_path / "one")
-    monkeypatch.setattr(records, "SHARD_BYTES", 20_000)
-    many = build(tmp_path / "in", tmp_path / "many")
-    assert one == many and len(list((tmp_path / "many" / "records").rglob("*array_record-*"))) == 3
-    for a, b in zip(*(map(prepared.open_records(tmp_path / name, "evaluate").__getitem__, range(7)) for name in ("one", "many")), strict=True):
-        assert a["video"] == b["video"] and np.array_equal(a["frames"], b["frames"])
+    built = {}
+    for name, few, size, files in (("few", 7, 1, 7), ("one", 6, 512_000_000, 1), ("many", 6, 20_000, 3)):
+        monkeypatch.setattr(records, "FEW", few)
+        monkeypatch.setattr(records, "SHARD_BYTES", size)
+        built[name] = build(tmp_path / "in", tmp_path / name)
+        assert len(list((tmp_path / name / "records").rglob("*array_record-*"))) == files and not list((tmp_path / name / "parts").glob("*.array_record"))
+    assert built["few"] == built["one"] == built["many"]
+    for one, *others in zip(*(map(prepared.open_records(tmp_path / name, "evaluate").__getitem__, range(7)) for name in built), strict=True):
+        assert all(one["video"] == other["video"] and np.array_equal(one["frames"], other["frames"]) for other in others)
 
 
 def test_a_merge_goes_on_where_it_was_and_a_lost_part_is_read_again(tmp_path: Path, monkeypatch) -> None:
     for i in range(6):
         write_frames(tmp_path / "in" / "normal" / f"{i}", grey_frames(10, (16, 16)), suffix=".bmp")
+    monkeypatch.setattr(records, "FEW", 0)
     monkeypatch.setattr(records, "SHARD_BYTES", 8_000)
     whole = build(tmp_path / "in", tmp_path / "whole")
     merged, merge = [], records.parts.merge

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from runs import compiled_once
 from acx_jax.contracts import Segment
 from acx_jax.data import prepared
 from acx_jax.data.meta_split import EVALUATE, PROBE
-from acx_jax.errors import UsageError, WorkError
+from acx_jax.errors import UsageError
 from acx_jax.runtime.checkpoints import load_arrays, load_variables
 from acx_jax.stages import adapt, adapt_behind, adapt_probe, meta_parts
-from acx_jax.stages.adapt_record import PROBES, Record
+from acx_jax.stages.adapt_record import PROBES
 from acx_jax.stages.encoder import pretrained_variables, spec_of
 from acx_jax.stages.job import Job
 
@@ -73,21 +72,6 @@ def test_the_best_encoder_by_the_probe_is_handed_on_wherever_the_run_was_killed(
         np.testing.assert_array_equal(a, b)
     assert summary["probe"] == {"best_step": 4, "best": 0.9, "before": 0.5}
     assert [path.name for path in (told.out / adapt_probe.BEST).iterdir()] == ["4"]
-
-
-@pytest.mark.parametrize("steps, kept, says", [
-    ((0, 2, 4), 2, ""), ((2, 4), 2, "probes.jsonl is damaged, it lacks the probe of step 0"), ((0, 2), 2, "lacks the probe of step 4"),
-    ((), 2, "lacks the probe of step 0"), ((0, 2, 4), 0, "best/2 is missing"),
-])
-def test_probes_that_are_gone_are_named_before_a_step_is_done(watched_workdir, tmp_path, steps, kept, says):
-    """The best of what is left would be handed on, or the run would end in a traceback behind its last step."""
-    told = watched(watched_workdir, "gone", result="best")._replace(out=tmp_path)
-    (tmp_path / PROBES).write_text("".join(json.dumps({"step": step, "probe_auroc": {0: 0.5, 2: 0.9, 4: 0.6}[step]}) + "\n" for step in steps))
-    (tmp_path / adapt_probe.BEST / str(kept)).mkdir(parents=True)
-    refused = pytest.raises(WorkError, match=f"{says}, so that the best step cannot be told: put it back, or delete {tmp_path} and run")
-    with closing(Record(tmp_path, done=4)) as record, refused if says else nullcontext():
-        adapt_probe.Watch(told, pytest.fail, record, done=4)
-    assert (tmp_path / adapt_probe.BEST / str(kept)).exists()
 
 
 def test_an_encoder_that_ends_early_and_computes_in_half_is_trained_up_to_there_alone(watched_workdir, monkeypatch):

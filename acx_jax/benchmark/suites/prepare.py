@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from acx_jax.benchmark.outcome import OURS, Outcome, Row
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> Outcome:
     """Measures both storages and the ceiling; see the package's docstring for what a suite is."""
     with tempfile.TemporaryDirectory() as folder:
         paths = _videos(options, Path(folder))
-        listing = Listing(tuple(Segment(p.name, 0, TO_THE_END, 0, split="evaluate") for p in paths), {p.name: p for p in paths}, (), len(paths), len(paths))
+        listing = Listing(tuple(Segment(str(p), 0, TO_THE_END, 0, split="evaluate") for p in paths), {str(p): p for p in paths}, (), len(paths), len(paths))
         reading = Reading(8, 4, 0.0, options.short_side, "bilinear", 0, 8, {"adapt": 0, "evaluate": 0}, reduced=True, threads=1)
         sizes: dict[str, int] = {}
         storages = {OURS: clips.RAW, f"{OURS} jpeg": clips.Storage("jpeg", 95)}
@@ -94,7 +95,8 @@ def _dropped(path: Path, beat: Callable[[], None]) -> int:
 def _as_rgb(path: Path, beat: Callable[[], None]) -> int:
     if path.is_dir():
         return sum(np.asarray(image.convert("RGB")).shape[0] > 0 for image in _pictures(path))
-    return sum(frame.to_ndarray(format="rgb24").shape[0] > 0 for frame in _coded(path))
+    scaler = VideoReformatter()
+    return sum(scaler.reformat(frame, format="rgb24", threads=1).to_ndarray().shape[0] > 0 for frame in _coded(path))
 
 
 def _coded(path: Path) -> Iterator[av.VideoFrame]:

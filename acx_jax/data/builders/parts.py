@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -119,21 +120,31 @@ def count(path: Path) -> int:
 
 
 def merge(tasks: Sequence[Task], parts: Sequence[Part], file: Path) -> None:
-    """Copies the records of parts, in order, into one file, whole. Raises WorkError for a part that is not as its facts say."""
+    """Makes the records of parts, in order, one file, whole: a part alone becomes it, several are copied. Raises WorkError for a part that is
+    not as its facts say."""
+    if len(tasks) == 1:
+        deque(_records(tasks[0], parts[0]), maxlen=0)  # looked over
+        tasks[0].records.replace(file)
+        return
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with clips.record_file(temporary) as add:
             for task, part in zip(tasks, parts, strict=True):
-                for size, data in zip(part.sizes, _records(task, len(part.sizes)), strict=True):
-                    if len(data) != size:
-                        raise WorkError(f"{task.records}: a record has {len(data)} bytes, expected {size}: delete the file and run the same command again")
+                for data in _records(task, part):
                     add(data)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _records(task: Task, expected: int) -> Iterator[bytes]:
+def _records(task: Task, part: Part) -> Iterator[bytes]:
+    for size, data in zip(part.sizes, _read(task, len(part.sizes)), strict=True):
+        if len(data) != size:
+            raise WorkError(f"{task.records}: a record has {len(data)} bytes, expected {size}: delete the file and run the same command again")
+        yield data
+
+
+def _read(task: Task, expected: int) -> Iterator[bytes]:
     if not expected:
         return
     reader = array_record_module.ArrayRecordReader(str(task.records))

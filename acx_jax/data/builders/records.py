@@ -17,6 +17,7 @@ from acx_jax.errors import WorkError
 
 ADVICE = ("repair or annotate them, take them out of the lists that name them, leave them out with --config.data.exclude, or raise "
           "--config.data.max_bad_share")
+FEW = 64  # parts of a split, at most, that become its record files as they are, so that nothing is copied
 SHARD_BYTES = 512_000_000  # of a record file, about: few enough files to keep open, small enough to copy
 Run = Callable[[Callable, Sequence[Task]], Iterable[tuple[int, Any]]]  # calls a function of task and beat; gives index and what came of it
 
@@ -123,13 +124,13 @@ def _count(shard: list[tuple[Task, Part]]) -> int:
 
 
 def _shards(mine: list[tuple[Task, Part]]) -> Iterator[list[tuple[Task, Part]]]:
-    """Runs of parts of about SHARD_BYTES, none without a record."""
+    """Runs of parts of about SHARD_BYTES, none without a record; of few parts each alone."""
+    filled = [(task, part) for task, part in mine if part.sizes]
     shard, size = [], 0
-    for task, part in mine:
-        if part.sizes:
-            shard.append((task, part))
-            size += sum(part.sizes)
-        if size >= SHARD_BYTES:
+    for task, part in filled:
+        shard.append((task, part))
+        size += sum(part.sizes)
+        if size >= SHARD_BYTES or len(filled) <= FEW:
             yield shard
             shard, size = [], 0
     if shard:
