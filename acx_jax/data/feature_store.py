@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -64,12 +65,16 @@ class FeatureWriter:
 
 
 def _reserve(file: Path) -> None:
-    """Takes the place on the disk that a file is to fill: written through memory, a full disk would end the process with no word."""
+    """Takes the place on the disk that a file is to fill: written through memory, a full disk would end the process with no word. Where the system
+    cannot take it beforehand (macOS, some network disks), nothing is done."""
+    if not hasattr(os, "posix_fallocate"):
+        return
     with file.open("r+b") as there:
         try:
             os.posix_fallocate(there.fileno(), 0, os.fstat(there.fileno()).st_size)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(file)) from None
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def load_features(folder: Path, *, stage: Path) -> ContextFeatures:

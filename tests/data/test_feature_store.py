@@ -21,6 +21,16 @@ def write(to, until=len(VALUES), values=VALUES):
         to.append(values[to.done:to.done + 1])
 
 
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, None])
+def test_a_disk_that_cannot_give_its_place_beforehand_will_do(tmp_path, monkeypatch, number):
+    if number is None:
+        monkeypatch.delattr("os.posix_fallocate")
+    else:
+        monkeypatch.setattr("os.posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(number, "cannot")))
+    write(writer(tmp_path / "features"))
+    np.testing.assert_array_equal(load_features(tmp_path / "features", stage=tmp_path).vectors, VALUES)
+
+
 def test_what_was_written_is_read_back_from_the_disk(tmp_path):
     write(writer(tmp_path / "features"))
     features = load_features(tmp_path / "features", stage=tmp_path)
