@@ -316,3 +316,12 @@ def test_a_video_whose_name_is_not_utf8_is_skipped_by_name(tmp_path: Path) -> No
     listing = list_folder(tmp_path)
     assert [segment.video for segment in listing.segments] == ["normal/fine.mp4"]
     assert [skipped.reason for skipped in listing.skipped] == ["its name is not UTF-8: rename it"]
+
+
+def test_a_quote_left_open_in_a_column_of_no_meaning_takes_no_rows(tmp_path: Path) -> None:
+    table = touch(tmp_path, "a.mp4", "b.mp4") / "segments.csv"
+    table.write_text('video,start,end,label,note\na.mp4,0,9,normal,"rain\nb.mp4,0,9,normal,sun\n')
+    with pytest.raises(UsageError, match="segments.csv, line 2: a cell that begins with 'rain' goes on"):
+        list_folder(tmp_path)
+    table.write_text('video,start,end,label,note\na.mp4,0,9,normal,"rain\nand fog"\nb.mp4,0,9,normal,"sun\n')
+    assert len(list_folder(tmp_path).segments) == 2  # of several lines and closed; open in the last line, where it takes nothing

@@ -16,6 +16,7 @@ from acx_jax.errors import UsageError
 
 REQUIRED = ("video", "start", "end", "label")
 OPTIONAL = ("category", "ego_involved", "source", "split")
+_END = "."  # a last line of its own, unless a quote before it is open
 
 
 class Row(NamedTuple):
@@ -67,18 +68,24 @@ def read_table(path: Path) -> Table:
 def csv_lines(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of a CSV file with the lines they end in. Its cells are parted as those of its header: by commas, else semicolons, else tabs.
 
-    Raises UsageError when it is no UTF-8 text, or no CSV.
+    Raises UsageError when it is no UTF-8 text, or no CSV, or a quote in it takes in all lines down to its end.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
         header = text.lstrip().partition("\n")[0]
         delimiter = next((mark for mark in ",;\t" if mark in header), ",")
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-        return [(reader.line_num, cells) for cells in reader]
+        whole = text + ("" if text.endswith(("\n", "\r")) else "\n") + _END
+        reader = csv.reader(io.StringIO(whole, newline=""), delimiter=delimiter, skipinitialspace=True)
+        *rows, (number, last) = [(reader.line_num, cells) for cells in reader]
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start}): save it as CSV UTF-8") from None
     except (csv.Error, OSError) as error:
         raise UsageError(f"{path} cannot be read as CSV: {getattr(error, 'strerror', None) or error}") from None
+    if last == [_END]:
+        return rows
+    last[-1] = last[-1].removesuffix(_END)
+    check_quotes(path, number - 1, last)
+    return [*rows, (number - 1, last)]
 
 
 def check_quotes(path: Path, line: int, cells: Sequence[str]) -> None:
