@@ -241,6 +241,17 @@ def test_a_merge_goes_on_where_it_was_and_a_lost_part_is_read_again(tmp_path: Pa
     assert len(read) == 1
 
 
+def test_files_of_a_merge_that_was_planned_otherwise_do_not_stay(tmp_path: Path) -> None:
+    for i in range(3):
+        write_frames(tmp_path / "in" / "normal" / f"{i}", grey_frames(10, (16, 16)), suffix=".bmp")
+    folder = clips.ClipRecords(data_dir=tmp_path / "records", storage=clips.RAW).folder
+    folder.mkdir(parents=True)
+    for name in ("clips-evaluate.array_record-00000-of-00002", ".clips-evaluate.array_record-00001-of-00002.7.tmp"):
+        (folder / name).write_bytes(b"of before")
+    build(tmp_path / "in", tmp_path)
+    assert sorted(path.name for path in folder.glob("*array_record*")) == [f"clips-evaluate.array_record-0000{i}-of-00003" for i in range(3)]
+
+
 def test_parts_of_folders_scaled_in_another_way_are_not_gone_on_with(tmp_path: Path, monkeypatch) -> None:
     write_frames(tmp_path / "in" / "a", grey_frames(10))
     write_video(tmp_path / "in" / "b.mp4", grey_frames(10, (64, 48)))

@@ -98,6 +98,8 @@ def merge_all(tasks: Sequence[Task], found: Sequence[Part], out: Path, *, storag
     dataset = ClipRecords(data_dir=out, storage=storage)
     dataset.folder.mkdir(parents=True, exist_ok=True)
     plan = list(_plan(tasks, found, dataset))
+    for stale in {*dataset.folder.glob("*.array_record*")} - {file for _, file in plan}:  # of another number of files, or half written
+        stale.unlink()
     for shard, file in plan:
         if not _is_merged(shard, file):
             parts.merge([task for task, _ in shard], [part for _, part in shard], file)
