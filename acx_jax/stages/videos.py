@@ -14,6 +14,7 @@ from acx_jax.data.builders import clips, folder, named, parts, records, size
 from acx_jax.data.builders.listing import Listing
 from acx_jax.data.builders.parts import Part, Task
 from acx_jax.data.builders.reading import Reading
+from acx_jax.data.prepared import RECORDS
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import UsageError, WorkError
 from acx_jax.runtime import workers
@@ -84,8 +85,10 @@ def read_shard(index: int, count: int, *, config: ConfigDict, workdir: Path, log
     job = Job(config, workdir, workdir, log)
     split = divided(list_data(config), config)
     log.info(f"prepare: shard {index} of {count}, workdir {workdir}")
-    mine = tasks(split, job)[index::count]
-    bad = sum(bool(part.outcome.broken) for part in read(mine, split, job))
+    every = tasks(split, job)
+    mine = every[index::count]
+    merged = records.merged_before(every, workdir / "prepare.partial" / RECORDS, storage=storage(config))  # from then on no part may change
+    bad = sum(bool(part.outcome.broken) for part in read(mine, split, job, merged))
     log.info(f"prepare: shard {index} of {count}: {len(mine)} videos are read, {bad} of them broken or unreadable; when all shards are done, the "
              "same command without --shard puts them together")
 
