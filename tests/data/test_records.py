@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +251,15 @@ def test_files_of_a_merge_that_was_planned_otherwise_do_not_stay(tmp_path: Path)
         (folder / name).write_bytes(b"of before")
     build(tmp_path / "in", tmp_path)
     assert sorted(path.name for path in folder.glob("*array_record*")) == [f"clips-evaluate.array_record-0000{i}-of-00003" for i in range(3)]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
+def test_parts_on_another_disk_are_copied(tmp_path: Path) -> None:
+    write_frames(tmp_path / "in" / "normal" / "a", grey_frames(10, (16, 16)), suffix=".bmp")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        (tmp_path / "parts").symlink_to(elsewhere)
+        build(tmp_path / "in", tmp_path)
+        assert len(prepared.open_records(tmp_path, "evaluate")) == 1 and not list(Path(elsewhere).glob("*.array_record"))
 
 
 def test_parts_of_folders_scaled_in_another_way_are_not_gone_on_with(tmp_path: Path, monkeypatch) -> None:

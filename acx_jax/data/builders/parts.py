@@ -120,9 +120,9 @@ def count(path: Path) -> int:
 
 
 def merge(tasks: Sequence[Task], parts: Sequence[Part], file: Path) -> None:
-    """Makes the records of parts, in order, one file, whole: a part alone becomes it, several are copied. Raises WorkError for a part that is
-    not as its facts say."""
-    if len(tasks) == 1:
+    """Makes the records of parts, in order, one file, whole: a part alone becomes it, several are copied, and what lies on another disk.
+    Raises WorkError for a part that is not as its facts say."""
+    if len(tasks) == 1 and tasks[0].records.stat().st_dev == file.parent.stat().st_dev:
         deque(_records(tasks[0], parts[0]), maxlen=0)  # looked over
         tasks[0].records.replace(file)
         return
