@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,9 @@ def running(folder: Path, run: str) -> Iterator[subprocess.Popen]:
     """A process in whose run `run` is done, at the moment where it says `computes`."""
     script = folder / "script.py"
     script.write_text(BODY + "def run():\n" + "".join(f"    {line}\n" for line in run.splitlines()) + MAIN)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it
     process = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
+                               text=True, preexec_fn=heard)
     try:
         while (line := process.stdout.readline()).strip() != "computes":
             assert line, process.stderr.read()
