@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,14 @@ from acx_jax.runtime import stopping
 ROOT = Path(__file__).resolve().parents[2]
 GRACE, TOGETHER = 0.6, 0.4  # shorter than they are, for quick tests
 BODY = f"""
-import hashlib, os, sys, time
+import hashlib, os, signal, sys, time
 from acx_jax import main
 from acx_jax.runtime import stopping
 from acx_jax.runtime.stopping import deferred
 from acx_jax.runtime.workers import work
 
 stopping.GRACE, stopping.TOGETHER = {GRACE}, {TOGETHER}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
 
 def say(*words):
     print(*words, flush=True)
@@ -58,9 +58,8 @@ def running(folder: Path, run: str) -> Iterator[subprocess.Popen]:
     """A process in whose run `run` is done, at the moment where it says `computes`."""
     script = folder / "script.py"
     script.write_text(BODY + "def run():\n" + "".join(f"    {line}\n" for line in run.splitlines()) + MAIN)
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it
     process = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, preexec_fn=heard)
+                               text=True)
     try:
         while (line := process.stdout.readline()).strip() != "computes":
             assert line, process.stderr.read()
