@@ -58,12 +58,12 @@ def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, sm
     wanted in; frames come in it, those of video files scaled before they become RGB, and JPEG files are decoded at the smallest of the scales 1, 1/2,
     1/4, 1/8 that leaves 1.4 times its side. Both are up to twice as fast as `resize` alone; on footage of a dashboard camera (1280x720 to a side of 128,
     'bilinear') they differed from it by 0.7 and 0.8 of 255 levels in the mean.
-    beat: called with every decoded frame of a video file, those before `first` among them.
+    beat: called with every frame that is decoded, those of a video file before `first` among them.
 
     Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.
     """
     if path.is_dir():
-        return image_frames(path, first, math.ceil(_MARGIN * small.short_side) if small else 0, lambda image: _scaled(image, small))
+        return image_frames(path, first, math.ceil(_MARGIN * small.short_side) if small else 0, lambda image: _scaled(image, small), beat)
     return _video_frames(path, fps, first, threads, small, beat)
 
 

@@ -29,13 +29,15 @@ def open_image(file: Path) -> Iterator[Image.Image]:
         raise DecodeError(file, f"cannot be read: {reason}") from None
 
 
-def image_frames(folder: Path, first: int, least: int, scale: Callable[[Image.Image], Image.Image]) -> Iterator[np.ndarray]:
+def image_frames(folder: Path, first: int, least: int, scale: Callable[[Image.Image], Image.Image], beat: Callable[[], None]) -> Iterator[np.ndarray]:
     """Yields uint8 RGB frames [H, W, 3] of a folder of images from number `first` on, upright. least: JPEG files are decoded at the smallest of
-    the scales 1, 1/2, 1/4, 1/8 that leaves both sides as many pixels; 0 for whole. scale: to the size they are wanted in. Raises DecodeError."""
+    the scales 1, 1/2, 1/4, 1/8 that leaves both sides as many pixels; 0 for whole. scale: to the size they are wanted in. beat: called with every frame. Raises
+    DecodeError."""
     files = image_files(folder)
     if not files:
         raise DecodeError(folder, "the folder holds no images")
     for index, file in enumerate(files[first:], first):
+        beat()
         try:
             yield _frame(file, least, scale)
         except DecodeError as error:

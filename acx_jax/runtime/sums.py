@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from acx_jax.runtime.files import write_text
@@ -34,6 +35,11 @@ def changed(folder: Path) -> str:
 
 
 def sha256(file: Path) -> str:
-    """The digest of a file's bytes, in hexadecimal digits."""
+    """The digest of a file's bytes, in hexadecimal digits; a file that looks unchanged is not read again."""
+    return _sha256(file, file.stat().st_size, file.stat().st_mtime_ns)
+
+
+@cache
+def _sha256(file: Path, _size: int, _changed: int) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,7 +76,7 @@ def _check_converted(file: Path, noted: Path) -> None:
         digest = summary.get("sha256")  # older versions noted none
     except (OSError, ValueError, AttributeError) as error:
         raise WorkError(f"{noted} is damaged ({type(error).__name__}: {error}): write {file.parent} anew from the weights that it was made of") from None
-    if digest not in (None, _digest_of(file)):
+    if digest not in (None, sums.sha256(file)):
         raise WorkError(f"{file} is damaged (its bytes are not those that were written): write it anew, with python -m acx_jax.pretrained --from "
                         f"{summary.get('source')} --arch {summary.get('arch')} --to {file.parent}")
 
@@ -113,17 +112,7 @@ def digest(path: Path) -> str:
     """Of the content of the weights at `path`, whatever they are called. Raises UsageError when there are none."""
     place = _place(path)
     files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
-    return hashlib.sha256("".join(map(_digest_of, files)).encode()).hexdigest()[:16]
-
-
-def _digest_of(file: Path) -> str:
-    """Of the bytes of a file."""
-    return _digest(file, file.stat().st_size, file.stat().st_mtime_ns)
-
-
-@cache
-def _digest(file: Path, _size: int, _changed: int) -> str:
-    return sums.sha256(file)
+    return hashlib.sha256("".join(map(sums.sha256, files)).encode()).hexdigest()[:16]
 
 
 def is_torch_file(target: Path) -> bool:

@@ -16,6 +16,15 @@ def grey_frames(count: int, size: tuple[int, int] = (32, 24), step: int = 5) -> 
     return [np.full((size[1], size[0], 3), step * i % 256, np.uint8) for i in range(count)]
 
 
+def textured(count: int, size: tuple[int, int]) -> list[np.ndarray]:
+    """Frames of smooth blobs of many sizes: what footage looks like to a filter, unlike noise."""
+    rng, sums = np.random.default_rng(0), np.zeros((count, size[1], size[0], 3))
+    for cells in (4, 12, 40):
+        grid = rng.uniform(0, 1, (count, cells, cells, 3))
+        sums += [np.asarray(Image.fromarray((g * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC), float) for g in grid]
+    return list((sums / 3).astype(np.uint8))
+
+
 def write_video(path: Path, frames: Sequence[np.ndarray], *, codec: str = "libx264", rate: int = 25, pix_fmt: str = "yuv420p",
                 times: Sequence[float] | None = None, container: dict[str, str] | None = None, bit_rate: int = 4_000_000,
                 key_frames: int = 12) -> Path:
@@ -48,4 +57,12 @@ def write_table(root: Path, *rows: str, header: str = "video,start,end,label") -
     """Writes root/segments.csv and returns root."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "segments.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return root
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Writes files that are no videos, for what looks at names alone, and returns root."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"not looked into while listing")
     return root

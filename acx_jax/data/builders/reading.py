@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 
 from acx_jax.contracts import Segment, Skipped
 from acx_jax.data.builders.cutting import Broken, Cut, cut_segments
@@ -82,14 +81,8 @@ def _cuts(video: Video, reading: Reading, beat: Callable[[], None], folder: Path
     shrink = partial(resize, short_side=reading.short_side, resample=reading.resample, width=reading.width)
     images = frames(video.path, fps=reading.fps, first=video.first, threads=reading.threads, beat=beat,
                     small=Small(reading.short_side, reading.resample) if reading.reduced else None)
-    return cut_segments(_beating(images, beat), video.segments, keep=reading.keep[video.split], min_frames=reading.min_frames, shrink=shrink,
+    return cut_segments(images, video.segments, keep=reading.keep[video.split], min_frames=reading.min_frames, shrink=shrink,
                         folder=folder)
-
-
-def _beating(images: Iterable[np.ndarray], beat: Callable[[], None]) -> Iterator[np.ndarray]:
-    for image in images:
-        beat()
-        yield image
 
 
 def _blocks(cut: Cut, reading: Reading) -> Iterator[dict[str, Any]]:
