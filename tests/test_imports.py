@@ -103,7 +103,7 @@ def test_only_devices_names_pmap():
 def test_only_decode_and_the_scenes_read_or_write_pictures():
     users = {name_of(path) for path in FILES if packages_imported(path) & {"av", "PIL"}}
     users = {name for name in users if not name.startswith(("data/builders/scenes/", "benchmark/"))}
-    assert users == {"data/check/copies.py", "data/decode.py", "data/image_folder.py", "data/jpegs.py", "data/probe.py", "data/video_file.py",
+    assert users == {"data/check/copies.py", "data/decode.py", "data/image_folder.py", "data/jpegs.py", "data/probe.py", "data/scaling.py", "data/video_file.py",
                      "stages/report_samples.py"}
     assert not packages_imported(PACKAGE / "stages" / "report_samples.py") & {"av"}
 

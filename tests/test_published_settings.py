@@ -12,7 +12,7 @@ from PIL import Image
 from acx_jax import config as schema
 from acx_jax.contracts import ABNORMAL, NORMAL, Graphs, Segment, Support
 from acx_jax.data.builders.named import list_data
-from acx_jax.data.decode import resize
+from acx_jax.data.scaling import resize
 from acx_jax.data.episodes import largest_queries, possible_way, sample_episodes
 from acx_jax.data.window_feed import centre_crop
 from acx_jax.data.splits import assign_splits

@@ -11,14 +11,12 @@ from typing import NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
-from PIL import Image
 
 from acx_jax.data.image_folder import image_frames
 from acx_jax.data.media_files import DecodeError
+from acx_jax.data.scaling import Small, rgb_maker, scaled
 from acx_jax.data.video_file import decoded, open_video, video_stream
 
-_RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _MARGIN = 1.4  # times the wanted side that a JPEG is decoded at: at 2 the levels are 0.2 off instead of 0.8, in 1.4 times as long
 _ROUNDING = 0.001  # seconds: some containers keep times in whole milliseconds
 _BEFORE = 1.0  # seconds before a wanted frame that decoding begins, at the latest: times of packets and frames may differ
@@ -32,11 +30,11 @@ class Facts(NamedTuple):
     seconds: float | None
 
 
-class Small(NamedTuple):
-    """A size that keeps the aspect: pixels of the shorter side, and the filter, 'bilinear' or 'bicubic'."""
+class _Decoder(NamedTuple):
+    """threads: 0 for as many as there are cores. short_side: pixels that frames will be scaled to, 0 where they are not."""
 
+    threads: int
     short_side: int
-    resample: str
 
 
 class _Timed(NamedTuple):
@@ -63,7 +61,7 @@ def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, sm
     Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.
     """
     if path.is_dir():
-        return image_frames(path, first, math.ceil(_MARGIN * small.short_side) if small else 0, lambda image: _scaled(image, small), beat)
+        return image_frames(path, first, math.ceil(_MARGIN * small.short_side) if small else 0, lambda image: scaled(image, small), beat)
     return _video_frames(path, fps, first, threads, small, beat)
 
 
@@ -89,35 +87,10 @@ def declared(path: Path, beat: Beat = lambda: None) -> Facts | str:
         return error.problem
 
 
-def resize(frame: np.ndarray, *, short_side: int, resample: str, width: int = 0) -> np.ndarray:
-    """Scales uint8 [H, W, 3] so that its shorter side has `short_side` pixels; the aspect is kept.
-
-    resample: 'nearest', 'bilinear' or 'bicubic' (the last two smooth when they shrink). width: pixels to stretch the frame to, its
-    height being `short_side`, whatever its aspect; 0 keeps it. The published evaluation stretches to 340 x 256, nearest.
-    """
-    height, old_width = frame.shape[:2]
-    size = (width, short_side) if width else fitted(old_width, height, short_side)
-    if size == (old_width, height):
-        return frame
-    return np.asarray(Image.fromarray(frame).resize(size, _RESAMPLE[resample]))
-
-
-def fitted(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height in pixels of a frame whose shorter side is made `short_side`, its aspect kept."""
-    shorter = min(width, height)
-    return max(short_side, round(width * short_side / shorter)), max(short_side, round(height * short_side / shorter))
-
-
-def _scaled(image: Image.Image, small: Small | None) -> Image.Image:
-    """An image in the size that is wanted, without the copies that an array in between costs."""
-    size = fitted(*image.size, small.short_side) if small else image.size
-    return image if size == image.size else image.resize(size, _RESAMPLE[small.resample])
-
-
 def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small | None, beat: Beat) -> Iterator[np.ndarray]:
-    done, turn, rgb_of = 0, None, _to_rgb(small, threads)
+    done, turn, rgb_of = 0, None, rgb_maker(small, threads)
     try:
-        for frame in _wanted(path, fps, first, threads, beat):
+        for frame in _wanted(path, fps, first, _Decoder(threads, small.short_side if small else 0), beat):
             turn = turn or _turn(frame)  # once: a frame asked for its side data is freed by the garbage collector alone
             yield turn(rgb_of(frame))
             done += 1
@@ -128,27 +101,16 @@ def _video_frames(path: Path, fps: float, first: int, threads: int, small: Small
         raise DecodeError(path, f"it ends before frame {first}" if first else "no frame can be decoded")
 
 
-def _to_rgb(small: Small | None, threads: int) -> Callable[[av.VideoFrame], np.ndarray]:
-    """What gives a frame's RGB, scaled. One scaler serves all frames of a video: to set one up takes longer than to scale a frame."""
-    scaler, resample = VideoReformatter(), small.resample.upper() if small else None
-
-    def rgb_of(frame: av.VideoFrame) -> np.ndarray:
-        width, height = fitted(frame.width, frame.height, small.short_side) if small else (frame.width, frame.height)
-        return scaler.reformat(frame, width=width, height=height, format="rgb24", interpolation=resample, threads=threads).to_ndarray()
-
-    return rgb_of
-
-
-def _wanted(path: Path, fps: float, first: int, threads: int, beat: Beat) -> Iterator[av.VideoFrame]:
+def _wanted(path: Path, fps: float, first: int, decoder: _Decoder, beat: Beat) -> Iterator[av.VideoFrame]:
     """The frames to give, from number `first` on."""
     if first and fps:
         with open_video(path) as container:
-            behind = _behind_a_seek(container, _stream(container, path, threads), path, fps, first, beat)
+            behind = _behind_a_seek(container, _stream(container, path, decoder), path, fps, first, beat)
             if behind is not None:
                 yield from behind
                 return
     with open_video(path) as container:
-        timed = _timed(decoded(container, _stream(container, path, threads), path), beat)
+        timed = _timed(decoded(container, _stream(container, path, decoder), path), beat)
         yield from islice(_at_rate(timed, fps) if fps else (t.frame for t in timed), first, None)
 
 
@@ -168,9 +130,11 @@ def _behind_a_seek(container: av.container.InputContainer, stream: av.VideoStrea
     return _at_rate(chain([nearest], timed), fps, start=start.time, first=first)
 
 
-def _stream(container: av.container.InputContainer, path: Path, threads: int) -> av.VideoStream:
+def _stream(container: av.container.InputContainer, path: Path, decoder: _Decoder) -> av.VideoStream:
     stream = video_stream(container, path)
-    stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
+    stream.thread_type, stream.codec_context.thread_count = "AUTO", decoder.threads
+    if 0 < 2 * decoder.short_side <= min(stream.width, stream.height):
+        stream.codec_context.options = {"skip_loop_filter": "noref"}  # of frames that no other is made from, so that nothing adds up
     return stream
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from acx_jax.data.decode import resize
+from acx_jax.data.scaling import resize
 from acx_jax.data.window_feed import centre_crop
 from acx_jax.models.encoders import ENCODERS, normalise
 from acx_jax.published.bundle import Bundle, Check

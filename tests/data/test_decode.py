@@ -12,8 +12,9 @@ import pytest
 from media import grey_frames, textured, write_frames, write_video
 from PIL import Image
 
-from acx_jax.data.decode import DecodeError, Small, declared, frames, resize
+from acx_jax.data.decode import DecodeError, declared, frames
 from acx_jax.data.probe import look_closer, probe
+from acx_jax.data.scaling import Small, resize
 
 FASTSTART = {"movflags": "faststart"}
 KINDS = [("a.mp4", "libx264", "yuv420p"), ("a.mp4", "mpeg4", "yuv420p"), ("a.webm", "libvpx-vp9", "yuv420p"),

@@ -10,9 +10,10 @@ import pytest
 from media import textured, write_video
 from PIL import Image
 
-from acx_jax.data import decode
-from acx_jax.data.decode import Small, frames, resize
+from acx_jax.data import decode, scaling
+from acx_jax.data.decode import frames
 from acx_jax.data.image_folder import image_frames
+from acx_jax.data.scaling import Small, fitted, resize
 
 
 @pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
@@ -26,19 +27,51 @@ def test_frames_scaled_while_they_are_decoded_are_nearly_those_scaled_after(tmp_
         assert off.mean() < 4 and np.percentile(off, 99) <= 20 and (side != 180 or not off.max()), side  # colours are stored at half size
 
 
-@pytest.mark.parametrize("small", [None, Small(48, "bilinear"), Small(30, "bicubic")])
+def decoded(path: Path, **options: str) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.options = options
+        return list(container.decode(video=0))
+
+
+def made_small(frame: av.VideoFrame, small: Small | None) -> np.ndarray:
+    """A frame's RGB by scalers of its own."""
+    if small:
+        width, height = fitted(frame.width, frame.height, small.short_side)
+        frame = frame.reformat(width, height, "yuv444p", interpolation=small.resample.upper())
+    return frame.to_ndarray(format="rgb24")
+
+
+@pytest.mark.parametrize("small", [None, Small(47, "bilinear"), Small(30, "bicubic")])
 def test_one_scaler_a_video_gives_what_one_a_frame_gives_also_where_the_size_changes(tmp_path: Path, monkeypatch, small: Small | None) -> None:
     pieces = [write_video(tmp_path / f"{width}.ts", textured(4, (width, 48))).read_bytes() for width in (96, 64)]
     path = tmp_path / "a.ts"
     path.write_bytes(b"".join(pieces))
-    made, new = [], decode.VideoReformatter
-    monkeypatch.setattr(decode, "VideoReformatter", lambda: made.append(new()) or made[-1])
+    made, new = [], scaling.VideoReformatter
+    monkeypatch.setattr(scaling, "VideoReformatter", lambda: made.append(new()) or made[-1])
     given = list(frames(path, small=small))
-    with av.open(str(path)) as container:
-        for one, frame in zip(given, container.decode(video=0), strict=True):
-            width, height = decode.fitted(frame.width, frame.height, small.short_side) if small else (frame.width, frame.height)
-            assert np.array_equal(one, frame.to_ndarray(width=width, height=height, format="rgb24", interpolation=small and small.resample.upper()))
-    assert len(made) == 1 and len({one.shape for one in given}) == 2
+    assert all(np.array_equal(one, made_small(frame, small)) for one, frame in zip(given, decoded(path), strict=True))
+    assert len(made) == 2 and len({one.shape for one in given}) == 2
+
+
+@pytest.mark.parametrize("pix_fmt, range_", [(kind, 1) for kind in ("yuv420p", "yuv422p", "yuv444p", "nv12", "yuv420p10le", "gray")] +
+                         [(kind, 2) for kind in ("yuv420p", "yuvj420p", "yuvj422p", "yuv422p", "nv12")])
+def test_scaling_keeps_the_range_and_the_colours_of_every_kind_of_frame(pix_fmt: str, range_: int) -> None:
+    frame = av.VideoFrame.from_ndarray(textured(1, (320, 180))[0], "rgb24").reformat(format=pix_fmt, dst_color_range=range_)
+    frame.color_range = range_
+    wanted = resize(frame.to_ndarray(format="rgb24"), short_side=48, resample="bilinear").astype(int)
+    off = scaling.rgb_maker(Small(48, "bilinear"), 1)(frame) - wanted
+    assert np.abs(off).mean() < 2 and np.abs(off.mean((0, 1))).max() < 2 and wanted.std() > 20  # the other range: 3.6 and more off in the mean
+
+
+def test_the_loop_filter_is_left_out_of_what_no_frame_is_made_from_where_frames_become_half_as_large(tmp_path: Path) -> None:
+    scene = textured(1, (400, 240))[0]
+    path = write_video(tmp_path / "a.mp4", [scene[2 * i:2 * i + 180, 3 * i:3 * i + 320] for i in range(12)], bit_rate=100_000)
+    whole, bare = decoded(path), decoded(path, skip_loop_filter="noref")
+    for side, same, other in ((90, bare, whole), (91, whole, bare)):
+        small = Small(side, "bilinear")
+        given, same, other = (np.stack(list(f)).astype(int) for f in (frames(path, small=small), (made_small(f, small) for f in same), (made_small(f, small) for f in other)))
+        off = np.abs(given - other)
+        assert np.array_equal(given, same) and off.any() and off.mean() < 1 and not off[0].any()
 
 
 def test_large_jpegs_are_decoded_at_a_reduced_scale_and_nearly_the_same(tmp_path: Path) -> None:
@@ -56,7 +89,7 @@ def test_large_jpegs_are_decoded_at_a_reduced_scale_and_nearly_the_same(tmp_path
 def test_jpegs_are_decoded_at_the_smallest_scale_of_at_least_1_4_times_the_side(tmp_path: Path, monkeypatch, side: int, scale: int) -> None:
     Image.fromarray(textured(1, (640, 360))[0]).save(tmp_path / "0.jpg")
     seen = []
-    monkeypatch.setattr(decode, "_scaled", lambda image, small: seen.append(image.size) or image)
+    monkeypatch.setattr(decode, "scaled", lambda image, small: seen.append(image.size) or image)
     list(frames(tmp_path, small=Small(side, "bilinear")))
     assert seen == [(640 // scale, 360 // scale)]
 

@@ -262,17 +262,15 @@ def test_parts_on_another_disk_are_copied(tmp_path: Path) -> None:
         assert len(prepared.open_records(tmp_path, "evaluate")) == 1 and not list(Path(elsewhere).glob("*.array_record"))
 
 
-def test_parts_of_folders_scaled_in_another_way_are_not_gone_on_with(tmp_path: Path, monkeypatch) -> None:
-    write_frames(tmp_path / "in" / "a", grey_frames(10))
-    write_video(tmp_path / "in" / "b.mp4", grey_frames(10, (64, 48)))
-    write_table(tmp_path / "in", "a,0,9,normal", "b.mp4,0,9,normal", header="video,start,end,label")
+def test_parts_scaled_in_another_way_are_not_gone_on_with(tmp_path: Path, monkeypatch) -> None:
+    write_frames(tmp_path / "in" / "normal" / "a", grey_frames(10))
 
-    def names() -> list[str]:
-        return [task.name for task in records.tasks_of(listed(tmp_path / "in"), read_as(), clips.RAW, tmp_path)]
+    def name(reduced: bool) -> str:
+        return records.tasks_of(listed(tmp_path / "in"), read_as()._replace(reduced=reduced), clips.RAW, tmp_path)[0].name
 
-    folder, video = names()
-    monkeypatch.setattr(parts, "_IMAGES", 1)
-    assert names()[0] != folder and names()[1] == video
+    scaled, whole = name(True), name(False)
+    monkeypatch.setattr(parts, "_SCALED", 1)
+    assert name(True) != scaled and name(False) == whole
 
 
 def test_a_video_whose_reader_died_is_listed_with_the_reason(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from acx_jax.data.builders.reading import Outcome, Reading, Video, read
 from acx_jax.errors import WorkError
 from acx_jax.runtime.files import write_json
 
-_IMAGES = 2  # how `decode.frames` scales the images of folders: parts of another way of doing it are not gone on with
+_SCALED = 3  # how frames are scaled while they are decoded: parts of another way of doing it are not gone on with
 _TOGETHER = 16  # records of a part in memory at once, while it is merged
 
 
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 def task(video: Video, reading: Reading, storage: clips.Storage, folder: Path) -> Task:
     """The task of reading a video, named by a digest of the video's files, its segments and how they are read."""
-    depends = [video.first, video.segments, file_facts(video.path), reading._replace(threads=0), storage, *([_IMAGES] if video.path.is_dir() else [])]
+    depends = [video.first, video.segments, file_facts(video.path), reading._replace(threads=0), storage, *([_SCALED] if reading.reduced else [])]
     return Task(video, reading, storage, folder, hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:24])
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from acx_jax.contracts import Segment, Skipped
 from acx_jax.data.builders.cutting import Broken, Cut, cut_segments
-from acx_jax.data.decode import Small, frames, resize
+from acx_jax.data.decode import frames
+from acx_jax.data.scaling import Small, resize
 from acx_jax.data.windows import block_ranges
 
 
@@ -18,7 +19,7 @@ class Reading(NamedTuple):
     """How videos are read and cut.
 
     length, stride: frames of a window and from one to the next. fps: 0 for each video's own. short_side, resample, width: of
-    stored frames, as `decode.resize` takes them. min_frames: shorter segments are skipped. keep: frames to keep of a segment
+    stored frames, as `scaling.resize` takes them. min_frames: shorter segments are skipped. keep: frames to keep of a segment
     by split, 0 for all. reduced: frames are scaled while they are decoded, see `decode.frames`; only where they keep their aspect and resample
     is not "nearest". threads: of a decoder, 0 for as many as there are cores.
     """
