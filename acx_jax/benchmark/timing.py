@@ -48,11 +48,13 @@ def wait(result: Any) -> None:
     jax.block_until_ready([leaf for leaf in jax.tree.leaves(result) if isinstance(leaf, jax.Array)])
 
 
-def interleave(programs: Mapping[str, Program], *, repeats: int, first: Mapping[str, float] | None = None, settle: bool = False) -> dict[str, Timing]:
+def interleave(programs: Mapping[str, Program], *, repeats: int, first: Mapping[str, float] | None = None, settle: bool = False,
+               before: Callable[[], Any] = lambda: None) -> dict[str, Timing]:
     """Calls every program once, or takes `first`, then once more to warm up, then all of them in turns `repeats` times.
 
     With `settle` each measured call follows an unmeasured one of the same program: what counts is then a call among others of its kind, as
-    in training, and not the first after another program, which has to get the memory back that this other one took.
+    in training, and not the first after another program, which has to get the memory back that this other one took. before: called before each
+    measured call, and not measured.
     """
     started = {name: (first or {}).get(name) or call(program) for name, program in programs.items()}
     for program in programs.values():
@@ -62,5 +64,6 @@ def interleave(programs: Mapping[str, Program], *, repeats: int, first: Mapping[
         for name in list(programs)[:: 1 if turn % 2 == 0 else -1]:
             if settle:
                 call(programs[name])
+            before()
             seconds[name].append(call(programs[name]))
     return {name: Timing(started[name], tuple(values)) for name, values in seconds.items()}

@@ -1,5 +1,6 @@
 """The benchmark command as a user runs it, what it imports, and its arithmetic."""
 import json
+import time
 import subprocess
 import sys
 
@@ -89,6 +90,12 @@ def test_a_measured_call_can_follow_one_of_its_own() -> None:
     calls = []
     timings = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, repeats=2, settle=True)
     assert "".join(calls) == "ab" + "ab" + "aabb" + "bbaa" and all(len(timing.seconds) == 2 for timing in timings.values())
+
+
+def test_something_can_be_done_before_each_measured_call_and_is_not_measured() -> None:
+    calls = []
+    timings = interleave({name: lambda name=name: calls.append(name) for name in "ab"}, repeats=1, before=lambda: (calls.append("-"), time.sleep(0.5)))
+    assert "".join(calls) == "ab" + "ab" + "-a-b" and all(timing.high < 0.4 for timing in timings.values())
 
 
 def test_rows_are_compared_within_their_case() -> None:

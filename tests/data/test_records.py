@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import grey_frames, write_frames, write_table, write_video
+from media import grey_frames, textured, write_frames, write_table, write_video
+from tensorflow_datasets.proto import tf_example_pb2
 
 from acx_jax.contracts import NORMAL, Coverage, Segment, Skipped
 from acx_jax.data import prepared
 from acx_jax.data.builders import clips, parts, reading, records
 from acx_jax.data.builders.folder import list_folder
+from acx_jax.data.jpegs import encode
 from acx_jax.data.splits import assign_splits
 from acx_jax.errors import WorkError
 from acx_jax.runtime.workers import Died
@@ -240,6 +242,40 @@ def test_a_merge_goes_on_where_it_was_and_a_lost_part_is_read_again(tmp_path: Pa
     assert build(tmp_path / "in", tmp_path / "again") == whole
     assert len(first) == 2 and not set(first) & set(merged) and len(prepared.open_records(tmp_path / "again", "evaluate")) == 6
     assert len(read) == 1
+
+
+def test_a_file_of_other_videos_is_not_taken_for_a_merged_one_though_it_has_as_many_records(tmp_path: Path, monkeypatch) -> None:
+    for i in range(3):
+        write_frames(tmp_path / "in" / "normal" / f"{i}", grey_frames(10, (16, 16), step=5 + i), suffix=".bmp")
+    whole, merge = build(tmp_path / "in", tmp_path / "whole"), records.parts.merge
+
+    def breaks(tasks, parts, file):
+        if tasks[0].video.name == "normal/2":
+            raise KeyboardInterrupt
+        merge(tasks, parts, file)
+
+    monkeypatch.setattr(records.parts, "merge", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "in", tmp_path / "again")
+    monkeypatch.setattr(records.parts, "merge", merge)
+    first, second = sorted((tmp_path / "again").rglob("clips-evaluate*"))
+    first.write_bytes(second.read_bytes())
+    assert build(tmp_path / "in", tmp_path / "again") == whole
+    assert [record["video"] for record in prepared.open_records(tmp_path / "again", "evaluate")] == [b"normal/0", b"normal/1", b"normal/2"]
+    (tmp_path / "other").write_bytes(b"no records")
+    assert parts.ends(tmp_path / "other") == parts.ends(tmp_path / "absent") == (0, "", "")
+
+
+@pytest.mark.parametrize("storage", [clips.RAW, clips.Storage("jpeg", 95)])
+def test_records_are_what_tfds_itself_would_write(storage: clips.Storage) -> None:
+    record = {"frames": np.stack(textured(3, (31, 17)))[1:], "block": 2, "first_frame": 64, "start": 7, "label": 1, "video": "a/ü"}
+    stored = record
+    if storage.kind == "jpeg":
+        stored = {key: value for key, value in record.items() if key != "frames"} | encode(record["frames"], 95)._asdict()
+        stored["jpeg"] = stored.pop("data")
+    fields = clips.fields(storage)
+    ours, theirs = (tf_example_pb2.Example.FromString(data) for data in (clips.serialised(record, fields, storage), fields.serialize_example(stored)))
+    assert ours == theirs and len(theirs.features.feature) == len(fields) + (storage.kind == "raw")
 
 
 def test_files_of_a_merge_that_was_planned_otherwise_do_not_stay(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from acx_jax.errors import UsageError
 from acx_jax.runtime import workers
 
 SUMMARY = "From videos to records, in as many processes as there are cores; the ceiling is decoding the same files, frames dropped."
+_PREPARED = "prepared_"  # what the folder of a preparation is called, and something behind it
 SIZE, FRAMES = (640, 360), (96, 96)  # of rendered videos
 
 
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> Outcome:
         programs: dict[str, Program] = {name: partial(_prepare, listing, reading, storage, Path(folder), sizes, name)
                                         for name, storage in storages.items()}
         programs |= {"decoding alone": partial(_decode, paths, _dropped), "decoding to RGB": partial(_decode, paths, _as_rgb)}
-        timings = interleave(programs, repeats=options.repeats)
+        timings = interleave(programs, repeats=options.repeats, before=partial(_clear, Path(folder)))
         frames = sum(s.frames for s in _prepare(listing, reading, clips.RAW, Path(folder), sizes, OURS).stored)
     rows = [Row("videos", name, timing, frames) for name, timing in timings.items()]
     stored = [f"{name}: {sizes[name] / 1e6:.1f} MB of records" for name in storages]
@@ -69,14 +70,17 @@ def _videos(options: argparse.Namespace, folder: Path) -> list[Path]:
 
 
 def _prepare(listing: Listing, reading: Reading, storage: clips.Storage, folder: Path, sizes: dict[str, int], name: str) -> records.Built:
-    """One whole preparation; what it wrote is removed."""
-    out = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        built = records.build(listing, out / "records", reading, folder=out / "parts", max_bad_share=0.5, storage=storage, run=_pool)
-        sizes[name] = sum(path.stat().st_size for path in (out / "records").rglob("*") if path.is_file())
-        return built
-    finally:
-        shutil.rmtree(out)
+    """One whole preparation."""
+    out = Path(tempfile.mkdtemp(dir=folder, prefix=_PREPARED))
+    built = records.build(listing, out / "records", reading, folder=out / "parts", max_bad_share=0.5, storage=storage, run=_pool)
+    sizes[name] = sum(path.stat().st_size for path in (out / "records").rglob("*") if path.is_file())
+    return built
+
+
+def _clear(folder: Path) -> None:
+    """Removes what preparations have written, which is no part of one."""
+    for written in folder.glob(f"{_PREPARED}*"):
+        shutil.rmtree(written)
 
 
 def _pool(function: Callable, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.core import dataset_builder
+from tensorflow_datasets.proto import tf_example_pb2
 
 from acx_jax.data.jpegs import encode
 from acx_jax.errors import WorkError
@@ -52,12 +54,24 @@ def fields(storage: Storage) -> tfds.features.FeaturesDict:
                                                   "video": tfds.features.Text()})
 
 
-def packed(record: dict[str, Any], storage: Storage) -> dict[str, Any]:
-    """A record with `frames` as it is stored."""
-    if storage.kind == "raw":
-        return record
-    data, ends, size = encode(record["frames"], storage.quality)
-    return {key: value for key, value in record.items() if key != "frames"} | {"jpeg": data, "ends": ends, "size": size}
+def serialised(record: dict[str, Any], features: tfds.features.FeaturesDict, storage: Storage) -> bytes:
+    """A record with `frames`, uint8 [T, H, W, 3], as it lies in its file: a tf.train.Example of `features`, which are `fields(storage)`."""
+    frames = record["frames"]
+    if storage.kind != "raw":
+        data, ends, size = encode(frames, storage.quality)
+        return features.serialize_example({key: value for key, value in record.items() if key != "frames"} | {"jpeg": data, "ends": ends, "size": size})
+    example = tf_example_pb2.Example.FromString(features.serialize_example(record | {"frames": frames[:0]}))
+    found = example.features.feature  # filled in here: TFDS copies frames five times on their way
+    found["frames/shape"].int64_list.value[0], found["frames/value"].bytes_list.value[0] = len(frames), frames.tobytes()
+    return example.SerializeToString()
+
+
+def video_of(data: bytes) -> str:
+    """The video of a record as it lies in its file. Raises ValueError for what is none."""
+    try:
+        return tf_example_pb2.Example.FromString(data).features.feature["video"].bytes_list.value[0].decode()
+    except (DecodeError, IndexError) as error:
+        raise ValueError(f"no record of a clip: {error}") from None
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -67,7 +66,7 @@ def write(task: Task, beat: Callable[[], None]) -> None:
                 if isinstance(record, Outcome):
                     outcome = record
                 else:
-                    data = fields.serialize_example(clips.packed(record, task.storage))
+                    data = clips.serialised(record, fields, task.storage)
                     sizes.append(len(data))
                     add(data)
         if sizes:
@@ -119,11 +118,28 @@ def count(path: Path) -> int:
         return 0
 
 
+def ends(path: Path) -> tuple[int, str, str]:
+    """How many records a file has, and of which videos the first and the last are; 0, "", "" for one that is damaged or not there."""
+    number = count(path)
+    if not number:
+        return 0, "", ""
+    try:
+        first, last = _read_at(path, [0, number - 1])
+        return number, clips.video_of(first), clips.video_of(last)
+    except (RuntimeError, ValueError, OSError):
+        return 0, "", ""
+
+
 def merge(tasks: Sequence[Task], parts: Sequence[Part], file: Path) -> None:
     """Makes the records of parts, in order, one file, whole: a part alone becomes it, several are copied, and what lies on another disk.
-    Raises WorkError for a part that is not as its facts say."""
+
+    Raises WorkError for a part that is not as its facts say. Of one that becomes the file it looks at the number of records and the size: what is
+    damaged between them is found when it is read, by its checksum.
+    """
     if len(tasks) == 1 and tasks[0].records.stat().st_dev == file.parent.stat().st_dev:
-        deque(_records(tasks[0], parts[0]), maxlen=0)  # looked over
+        found = count(tasks[0].records)
+        if found != len(parts[0].sizes) or tasks[0].records.stat().st_size < sum(parts[0].sizes):
+            raise _unlike(tasks[0], found, len(parts[0].sizes))
         tasks[0].records.replace(file)
         return
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -137,6 +153,10 @@ def merge(tasks: Sequence[Task], parts: Sequence[Part], file: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _unlike(task: Task, found: int, expected: int) -> WorkError:
+    return WorkError(f"{task.records} holds {found} records, expected {expected}: delete it and run the same command again")
+
+
 def _records(task: Task, part: Part) -> Iterator[bytes]:
     for size, data in zip(part.sizes, _read(task, len(part.sizes)), strict=True):
         if len(data) != size:
@@ -147,11 +167,16 @@ def _records(task: Task, part: Part) -> Iterator[bytes]:
 def _read(task: Task, expected: int) -> Iterator[bytes]:
     if not expected:
         return
-    reader = array_record_module.ArrayRecordReader(str(task.records))
+    found = count(task.records)
+    if found != expected:
+        raise _unlike(task, found, expected)
+    for start in range(0, expected, _TOGETHER):
+        yield from _read_at(task.records, range(start, min(start + _TOGETHER, expected)))
+
+
+def _read_at(path: Path, numbers: Sequence[int]) -> list[bytes]:
+    reader = array_record_module.ArrayRecordReader(str(path))
     try:
-        if reader.num_records() != expected:
-            raise WorkError(f"{task.records} holds {reader.num_records()} records, expected {expected}: delete it and run the same command again")
-        for start in range(0, expected, _TOGETHER):
-            yield from reader.read(range(start, min(start + _TOGETHER, expected)))
+        return reader.read(numbers)
     finally:
         reader.close()

@@ -118,7 +118,7 @@ def _plan(tasks: Sequence[Task], found: Sequence[Part], dataset: ClipRecords) ->
 
 
 def _is_merged(shard: list[tuple[Task, Part]], file: Path) -> bool:
-    return file.exists() and parts.count(file) == _count(shard)
+    return file.exists() and parts.ends(file) == (_count(shard), shard[0][0].video.name, shard[-1][0].video.name)
 
 
 def _count(shard: list[tuple[Task, Part]]) -> int:
