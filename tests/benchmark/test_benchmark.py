@@ -1,8 +1,8 @@
 """The benchmark command as a user runs it, what it imports, and its arithmetic."""
 import json
-import time
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
