@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import grey_frames, textured, write_frames, write_table, write_video
+from media import grey_frames, write_frames, write_table, write_video
 from tensorflow_datasets.proto import tf_example_pb2
 
 from acx_jax.contracts import NORMAL, Coverage, Segment, Skipped
@@ -266,16 +266,21 @@ def test_a_file_of_other_videos_is_not_taken_for_a_merged_one_though_it_has_as_m
     assert parts.ends(tmp_path / "other") == parts.ends(tmp_path / "absent") == (0, "", "")
 
 
-@pytest.mark.parametrize("storage", [clips.RAW, clips.Storage("jpeg", 95)])
-def test_records_are_what_tfds_itself_would_write(storage: clips.Storage) -> None:
-    record = {"frames": np.stack(textured(3, (31, 17)))[1:], "block": 2, "first_frame": 64, "start": 7, "label": 1, "video": "a/ü"}
-    stored = record
-    if storage.kind == "jpeg":
-        stored = {key: value for key, value in record.items() if key != "frames"} | encode(record["frames"], 95)._asdict()
-        stored["jpeg"] = stored.pop("data")
+def as_jpegs(record: dict) -> dict:
+    data, ends, size = encode(record["frames"], 95)
+    return {key: value for key, value in record.items() if key != "frames"} | {"jpeg": data, "ends": ends, "size": size}
+
+
+@pytest.mark.parametrize("storage, stored", [(clips.RAW, lambda record: record), (clips.Storage("jpeg", 95), as_jpegs)])
+def test_records_are_what_tfds_itself_would_write(storage: clips.Storage, stored) -> None:
     fields = clips.fields(storage)
-    ours, theirs = (tf_example_pb2.Example.FromString(data) for data in (clips.serialised(record, fields, storage), fields.serialize_example(stored)))
-    assert ours == theirs and len(theirs.features.feature) == len(fields) + (storage.kind == "raw")
+    for shape in [(1, height, 1) for height in range(1, 50)] + [(2, 17, 31), (40, 128, 228)]:  # lengths of one to four bytes
+        record = {"frames": np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8), "block": 2, "first_frame": 64, "start": 7, "label": 1, "video": "a/ü"}
+        data, theirs = clips.serialised(record, fields, storage), fields.serialize_example(stored(record))
+        assert tf_example_pb2.Example.FromString(data) == tf_example_pb2.Example.FromString(theirs) and clips.video_of(data) == "a/ü"
+    for bad in (b"", b"no record", data[:50]):
+        with pytest.raises(ValueError, match="no record"):
+            clips.video_of(bad)
 
 
 def test_files_of_a_merge_that_was_planned_otherwise_do_not_stay(tmp_path: Path) -> None:

@@ -61,9 +61,19 @@ def serialised(record: dict[str, Any], features: tfds.features.FeaturesDict, sto
         data, ends, size = encode(frames, storage.quality)
         return features.serialize_example({key: value for key, value in record.items() if key != "frames"} | {"jpeg": data, "ends": ends, "size": size})
     example = tf_example_pb2.Example.FromString(features.serialize_example(record | {"frames": frames[:0]}))
-    found = example.features.feature  # filled in here: TFDS copies frames five times on their way
-    found["frames/shape"].int64_list.value[0], found["frames/value"].bytes_list.value[0] = len(frames), frames.tobytes()
-    return example.SerializeToString()
+    example.features.feature["frames/shape"].int64_list.value[0] = len(frames)
+    del example.features.feature["frames/value"]
+    entry = _field(1, b"frames/value") + _field(2, *_field(1, *_field(1, frames.tobytes())))
+    return b"".join([example.SerializeToString(), *_field(1, *_field(1, *entry))])  # messages in a row are read as one
+
+
+def _field(number: int, *parts: bytes) -> list[bytes]:
+    """Parts of a field of a protobuf message. The frames are put in by it, for TFDS copies them five times on their way, which takes as long as scaling them."""
+    size, head = sum(map(len, parts)), bytearray([number << 3 | 2])
+    while size > 127:
+        head.append(size & 127 | 128)
+        size >>= 7
+    return [bytes([*head, size]), *parts]
 
 
 def video_of(data: bytes) -> str:
