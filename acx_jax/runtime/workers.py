@@ -74,19 +74,22 @@ def work(function: Callable[[Any, Beat], Any], items: Sequence[Any], *, workers:
     waiting = list(reversed(list(enumerate(items))))
     busy: list[_Worker] = []
     idle = [_Worker(context, function) for _ in range(min(workers, len(items)))]
+    done: list[tuple[int, Any]] = []
     try:
-        while waiting or busy:
+        while waiting or busy or done:
             while waiting and idle:
                 busy.append(idle.pop())
                 busy[-1].give(*waiting.pop())
-            for worker, result in _heard(busy, patience):
+            yield from done  # after the giving, so that no process waits for what the caller does with it
+            done = []
+            for worker, result in _heard(busy, patience) if busy else ():
                 busy.remove(worker)
+                done.append((worker.index, result))
                 if isinstance(result, Died):
                     worker.end()
                     idle += [_Worker(context, function)] if waiting else []
                 else:
                     idle.append(worker)
-                yield worker.index, result
     finally:
         for worker in busy + idle:
             worker.end()

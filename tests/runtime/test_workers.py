@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,8 @@ def task(item, beat):
         os._exit(3)
     if what == "hang":
         time.sleep(60)
+    if what == "touch":
+        Path(number).touch()
     if what == "fail":
         raise WorkError(f"number {number}")
     if what == "slow":
@@ -79,6 +82,16 @@ def test_one_that_hangs_is_given_up_and_one_that_is_slow_is_not():
     results = done([("hang", 0), ("slow", 1), ("x", 2)], patience=1.5)
     assert results[0] == Died("nothing came of it for 1.5 seconds, and it was given up", silent=True) and results[1][0] == 1 and results[2][0] == 2
     assert time.monotonic() - began < 20
+
+
+def test_a_process_is_at_its_next_item_while_the_caller_is_busy_with_what_it_gave(tmp_path):
+    results = work(task, [("x", 0), ("touch", str(tmp_path / "next"))], workers=1, patience=30.0)
+    next(results)
+    ends = time.monotonic() + 20
+    while not (tmp_path / "next").exists():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+    assert [index for index, _ in results] == [1]
 
 
 def test_what_a_worker_raises_is_raised_and_ends_the_others():
