@@ -32,7 +32,8 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config the findings depend on."""
     normal, abnormal = _asked_of_two(config)
     unequal = {} if normal == abnormal else {"query_abnormal": abnormal}
-    return prepare.settings(config) | {"protocol": config.episodes.protocol, "query": normal} | unequal
+    adapting = {} if config.adapt.steps and not config.source.steps else {"adapt.steps": 0}
+    return prepare.settings(config) | {"protocol": config.episodes.protocol, "query": normal} | unequal | adapting
 
 
 def run(job: Job) -> None:
@@ -81,8 +82,10 @@ def examine(job: Job, listed: Listing) -> Found:
     named = listed._replace(skipped=(*listed.skipped, *misplaced(listed, config)))
     report = {"checked": True, "builder": data.builder, "coverage": _coverage(named, lost), "unreadable": lost.unreadable,
               "short": [str(s) for s in lost.short], "beyond": [_beyond(s, probes[s.video].frames) for s in lost.beyond]}
-    problems = [*_nothing(listed, lost), *_missing(config, listed, lost), *of_media.problems, *of_splits.problems]
-    return Found(report | of_media.report | of_splits.report, problems, of_media.warnings + of_splits.warnings)
+    no_more = _nothing_to_adapt(config, split, lost)
+    problems = [*_nothing(listed, lost), *_missing(config, listed, lost), *of_media.problems, *of_splits.problems, *(no_more if listed.adapting else [])]
+    warnings = [*of_media.warnings, *of_splits.warnings, *([] if listed.adapting else no_more)]
+    return Found(report | of_media.report | of_splits.report, problems, warnings)
 
 
 def _coverage(listed: Listing, lost: Faults) -> dict[str, Any]:
@@ -104,6 +107,15 @@ def _nothing(listed: Listing, lost: Faults) -> list[str]:
                 *(Skipped(str(s), "it is beyond its video's end") for s in lost.beyond), *(Skipped(str(s), "it is too short") for s in lost.short)]
     reasons = [f"{item}: {reason}" for item, reason in prepare.of_each_reason(left_out)[:3]]
     return [f"none of the {listed.segments_listed} listed segments can be used" + "".join(f"; {reason}" for reason in reasons)]
+
+
+def _nothing_to_adapt(config: ConfigDict, split: tuple[Segment, ...], lost: Faults) -> list[str]:
+    """An adaptation that is left out because all of its segments are: where a table names them, its author counts on it."""
+    mine = [s for s in split if s.split == "adapt"]
+    if not config.adapt.steps or config.source.steps or not mine or any(s[:4] not in lost.lost for s in mine):
+        return []
+    return [f"none of the {len(mine)} normal segments of adaptation can be used, such as {mine[0]}, so there is nothing to adapt to: give it others, "
+            f"at least config.data.min_frames={config.data.min_frames} frames long and inside their videos, or leave it out with --config.adapt.steps=0"]
 
 
 def _missing(config: ConfigDict, listed: Listing, lost: Faults) -> list[str]:

@@ -144,6 +144,24 @@ def test_segments_beyond_the_end_short_ones_and_unreadable_videos_are_not_usable
     assert "none of the 8 listed segments can be used; v4: cannot be read" in report["problems"][0]
 
 
+def test_adaptation_that_loses_all_its_segments_is_a_problem_where_a_table_names_them(root):
+    text = (root / "segments.csv").read_text()
+    _, report = check(root, data__min_frames=12)
+    assert report["problems"] == report["warnings"] == []
+    table = [HEADER.strip() + ",split", "v0,0,6,normal,,adapt", "v2,3,12,normal,,adapt", *(row + ",evaluate" for row in text.splitlines()[1:] if row[:2] not in ("v0", "v2"))]
+    (root / "segments.csv").write_text("\n".join(table))
+    said, report = check(root)
+    assert len(report["problems"]) == 1 and report["warnings"] == [] and "none of the 2 normal segments of adaptation can be used, such as normal segment 0..6 of v0" in said
+    assert check(root, adapt__steps=0)[1]["problems"] == check(root, source__steps=1)[1]["problems"] == []
+    (root / "segments.csv").write_text("\n".join(table).replace("v2,3,12", "v2,3,11"))
+    assert check(root)[1]["problems"] == []
+    for video in ("v0", "v2", "v4", "v6"):  # nobody named them
+        text = text.replace(f"{video},0,11", f"{video},0,6")
+    (root / "segments.csv").write_text(text)
+    _, report = check(root)
+    assert report["problems"] == [] and "segments of adaptation can be used" in report["warnings"][0]
+
+
 def test_one_camera_is_a_warning_with_sources_to_take(root):
     for file in (root / "v5").iterdir():
         image = np.asarray(Image.open(root / "v1" / file.name)).astype(int)
