@@ -56,7 +56,7 @@ def frames(path: Path, *, fps: float = 0.0, first: int = 0, threads: int = 0, sm
     wanted in; frames come in it, those of video files scaled before they become RGB, and JPEG files are decoded at the smallest of the scales 1, 1/2,
     1/4, 1/8 that leaves 1.4 times its side. Both are up to twice as fast as `resize` alone; on footage of a dashboard camera (1280x720 to a side of 128,
     'bilinear') they differed from it by 0.6 and 0.8 of 255 levels in the mean. Where a video's frames become half as large or smaller, those that no
-    other is made from are decoded without their loop filter (0.01 levels).
+    other is made from are decoded without their loop filter (0.01 levels there).
     beat: called with every frame that is decoded, those of a video file before `first` among them.
 
     Raises DecodeError when the video cannot be opened, or after the last good frame of one that is damaged or cut off.

@@ -11,9 +11,10 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 _RESAMPLE = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-# Colours that are stored at half size become as large as the rest, in the same range: FFmpeg turns small frames of this kind into RGB in half
-# the time that it takes from large ones, and nearer to what scaling RGB gives.
-_FULL_COLOURS = {"yuv420p": "yuv444p", "yuv422p": "yuv444p", "yuvj420p": "yuvj444p", "yuvj422p": "yuvj444p"}
+# Colours that are stored at a lower resolution become as large as the rest, in the same range: FFmpeg turns small frames of this kind into RGB
+# in half the time that it takes from large ones, and nearer to what scaling RGB gives, for it would leave out colours before it smooths.
+_FULL_COLOURS = dict.fromkeys(["yuv420p", "yuv422p", "yuv440p", "yuv411p", "yuva420p", "nv12", "nv21", "yuyv422", "uyvy422",
+                               "yuv420p10le", "yuv422p10le", "p010le"], "yuv444p") | dict.fromkeys(["yuvj420p", "yuvj422p", "yuvj440p"], "yuvj444p")
 
 
 class Small(NamedTuple):

@@ -63,6 +63,16 @@ def test_scaling_keeps_the_range_and_the_colours_of_every_kind_of_frame(pix_fmt:
     assert np.abs(off).mean() < 2 and np.abs(off.mean((0, 1))).max() < 2 and wanted.std() > 20  # the other range: 3.6 and more off in the mean
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv440p", "yuv411p", "yuva420p", "nv12", "nv21", "yuyv422", "uyvy422", "yuv420p10le", "yuv422p10le", "p010le",
+                                     "yuvj420p", "yuvj440p", "yuv444p"])
+def test_sharp_colours_are_smoothed_and_not_left_out(pix_fmt: str) -> None:
+    stripes = np.where((np.arange(640) // 15) % 2, 255, 0).astype(np.uint8) * np.ones((360, 1), np.uint8)
+    frame = av.VideoFrame.from_ndarray(np.stack([stripes, 0 * stripes, 255 - stripes], -1), "rgb24").reformat(format=pix_fmt)
+    wanted = resize(frame.to_ndarray(format="rgb24"), short_side=64, resample="bilinear").astype(int)
+    off = np.abs(scaling.rgb_maker(Small(64, "bilinear"), 1)(frame) - wanted)
+    assert off.mean() < (6 if pix_fmt == "yuv411p" else 4) and wanted.std() > 60  # large frames made RGB at once: 30 and more
+
+
 def test_the_loop_filter_is_left_out_of_what_no_frame_is_made_from_where_frames_become_half_as_large(tmp_path: Path) -> None:
     scene = textured(1, (400, 240))[0]
     path = write_video(tmp_path / "a.mp4", [scene[2 * i:2 * i + 180, 3 * i:3 * i + 320] for i in range(12)], bit_rate=100_000)

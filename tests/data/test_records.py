@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media import grey_frames, write_frames, write_table, write_video
+from PIL import ImageOps
 from tensorflow_datasets.proto import tf_example_pb2
 
 from acx_jax.contracts import NORMAL, Coverage, Segment, Skipped
-from acx_jax.data import prepared
+from acx_jax.data import decode, prepared
 from acx_jax.data.builders import clips, parts, reading, records
 from acx_jax.data.builders.folder import list_folder
 from acx_jax.data.jpegs import encode
@@ -264,6 +265,28 @@ def test_a_file_of_other_videos_is_not_taken_for_a_merged_one_though_it_has_as_m
     assert [record["video"] for record in prepared.open_records(tmp_path / "again", "evaluate")] == [b"normal/0", b"normal/1", b"normal/2"]
     (tmp_path / "other").write_bytes(b"no records")
     assert parts.ends(tmp_path / "other") == parts.ends(tmp_path / "absent") == (0, "", "")
+
+
+def test_a_merged_file_of_parts_read_in_another_way_is_made_anew(tmp_path: Path, monkeypatch) -> None:
+    for i in range(2):
+        write_frames(tmp_path / "in" / "normal" / f"{i}", grey_frames(10, (16, 16)), suffix=".bmp")
+    merge = records.parts.merge
+    monkeypatch.setattr(records.parts, "merge", lambda tasks, found, file: merge(tasks, found, file) if file.name.endswith("0-of-00002") else exit(1))
+    with pytest.raises(SystemExit):
+        build(tmp_path / "in", tmp_path, reduced=True)
+    monkeypatch.setattr(records.parts, "merge", merge)
+    monkeypatch.setattr(parts, "_SCALED", 99)
+    monkeypatch.setattr(decode, "scaled", lambda image, small: ImageOps.invert(image))
+    build(tmp_path / "in", tmp_path, reduced=True)
+    assert [int(record["frames"][1].mean()) for record in prepared.open_records(tmp_path, "evaluate")] == [250, 250]
+
+
+def test_a_record_too_large_to_be_read_again_is_refused(monkeypatch) -> None:
+    record = {"frames": np.zeros((2, 24, 32, 3), np.uint8), "block": 0, "first_frame": 0, "start": 0, "label": 0, "video": "a"}
+    assert clips.serialised(record, clips.fields(clips.RAW), clips.RAW)
+    monkeypatch.setattr(clips, "_MOST", 2 * 24 * 32 * 3 - 1)
+    with pytest.raises(WorkError, match="2 frames of 32x24.*data.short_side"):
+        clips.serialised(record, clips.fields(clips.RAW), clips.RAW)
 
 
 def as_jpegs(record: dict) -> dict:

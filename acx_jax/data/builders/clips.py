@@ -19,6 +19,7 @@ from acx_jax.data.jpegs import encode
 from acx_jax.errors import WorkError
 
 tfds.disable_progress_bar()
+_MOST = (1 << 31) - (1 << 20)  # bytes of frames in a record: protobuf's limit, less room for the rest
 _OPTIONS = "group_size:1,uncompressed"  # each record is read alone; compressing frames costs more time than it saves, JPEGs gain nothing
 
 
@@ -55,11 +56,16 @@ def fields(storage: Storage) -> tfds.features.FeaturesDict:
 
 
 def serialised(record: dict[str, Any], features: tfds.features.FeaturesDict, storage: Storage) -> bytes:
-    """A record with `frames`, uint8 [T, H, W, 3], as it lies in its file: a tf.train.Example of `features`, which are `fields(storage)`."""
+    """A record with `frames`, uint8 [T, H, W, 3], as it lies in its file: a tf.train.Example of `features`, which are `fields(storage)`.
+
+    Raises WorkError for one of more than 2 GB."""
     frames = record["frames"]
     if storage.kind != "raw":
         data, ends, size = encode(frames, storage.quality)
         return features.serialize_example({key: value for key, value in record.items() if key != "frames"} | {"jpeg": data, "ends": ends, "size": size})
+    if frames.nbytes > _MOST:
+        raise WorkError(f"a record would hold {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, {frames.nbytes / 1e9:.1f} GB, more than the 2 GB that can "
+                        "be read again: lower --config.data.short_side, --config.data.clip_frames or --config.data.clip_stride")
     example = tf_example_pb2.Example.FromString(features.serialize_example(record | {"frames": frames[:0]}))
     example.features.feature["frames/shape"].int64_list.value[0] = len(frames)
     del example.features.feature["frames/value"]

@@ -101,7 +101,7 @@ def merge_all(tasks: Sequence[Task], found: Sequence[Part], out: Path, *, storag
     for stale in {*dataset.folder.glob("*.array_record*")} - {file for _, file in plan}:  # of another number of files, or half written
         stale.unlink()
     for shard, file in plan:
-        if not _is_merged(shard, file):
+        if all(parts.records_there(task, part) for task, part in shard) or not _is_merged(shard, file):  # a file of parts read in another way looks merged
             parts.merge([task for task, _ in shard], [part for _, part in shard], file)
         for task, _ in shard:
             task.records.unlink(missing_ok=True)
