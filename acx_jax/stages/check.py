@@ -22,7 +22,7 @@ from acx_jax.stages.check_features import vectors
 from acx_jax.stages.check_media import Found, Videos, look, media
 from acx_jax.stages.job import Job
 from acx_jax.stages.meta_parts import asked_queries
-from acx_jax.stages.videos import list_data, misplaced, reading
+from acx_jax.stages.videos import adapts, list_data, misplaced, reading
 
 REPORT = "check.json"
 SHOTS = (1, 5, 10)
@@ -32,7 +32,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     """What of the config the findings depend on."""
     normal, abnormal = _asked_of_two(config)
     unequal = {} if normal == abnormal else {"query_abnormal": abnormal}
-    adapting = {} if config.adapt.steps and not config.source.steps else {"adapt.steps": 0}
+    adapting = {} if adapts(config) else {"adapt.steps": 0}
     return prepare.settings(config) | {"protocol": config.episodes.protocol, "query": normal} | unequal | adapting
 
 
@@ -112,7 +112,7 @@ def _nothing(listed: Listing, lost: Faults) -> list[str]:
 def _nothing_to_adapt(config: ConfigDict, split: tuple[Segment, ...], lost: Faults) -> list[str]:
     """An adaptation that is left out because all of its segments are: where a table names them, its author counts on it."""
     mine = [s for s in split if s.split == "adapt"]
-    if not config.adapt.steps or config.source.steps or not mine or any(s[:4] not in lost.lost for s in mine):
+    if not adapts(config) or not mine or any(s[:4] not in lost.lost for s in mine):
         return []
     return [f"none of the {len(mine)} normal segments of adaptation can be used, such as {mine[0]}, so there is nothing to adapt to: give it others, "
             f"at least config.data.min_frames={config.data.min_frames} frames long and inside their videos, or leave it out with --config.adapt.steps=0"]

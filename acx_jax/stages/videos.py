@@ -101,9 +101,14 @@ def list_data(config: ConfigDict) -> Listing:
     data = config.data
     listed = named.list_data(data.builder, Path(data.root), split=data.split, fps=data.fps, annotations=data.annotations,
                              exclude=data.exclude, events=data.events, look=partial(looks.declared_all, config=config))
-    if data.split == "official" and config.adapt.steps and not config.source.steps:
+    if data.split == "official" and adapts(config):
         _check_adapting(listed, Path(data.root))
     return listed
+
+
+def adapts(config: ConfigDict) -> bool:
+    """Whether a run is to adapt an encoder to the videos of its adaptation split."""
+    return bool(config.adapt.steps and not config.source.steps)
 
 
 def _check_adapting(listed: Listing, root: Path) -> None:
